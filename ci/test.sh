@@ -1,0 +1,289 @@
+#!/bin/bash
+# Set up, build, test and check. The last line is "N passed, N failed".
+#
+# usage: ci/test.sh [--ci] [--long]
+#   --ci    also what runs long: sanitizers, the safety rules taken out one by
+#           one, the demo
+#   --long  also what runs longer still: a minute of threads against each other,
+#           more simulated seeds, benchmarks
+#
+# Each stage has a budget in seconds; when it is used up, the stage has failed.
+# Logs, one a stage, are in build/logs.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+ROOT=$PWD
+LOGS=$ROOT/build/logs
+JOBS=${JOBS:-2}
+TOTAL_S=1740 # Of all stages together: under 30 minutes.
+export ROOT LOGS JOBS
+
+with_ci=no
+with_long=no
+for option in "$@"; do
+    case $option in
+    --ci) with_ci=yes ;;
+    --long) with_long=yes TOTAL_S=7200 ;;
+    *) sed -n '2,11s/^# \?//p' "$0" && exit 2 ;;
+    esac
+done
+
+# ---- Stages ---------------------------------------------------------------
+
+configure() { # preset, further options
+    local preset=$1 launcher=
+    shift
+    command -v ccache >/dev/null && launcher=-DCMAKE_C_COMPILER_LAUNCHER=ccache
+    cmake --preset "$preset" $launcher "$@"
+}
+
+run_ctest() { # name of the result, build folder, further options
+    local result=$1 folder=$2
+    shift 2
+    ctest --test-dir "$folder" -j "$JOBS" --output-on-failure --no-tests=error \
+        --test-output-size-passed 4000000 --test-output-size-failed 4000000 \
+        --output-junit "$LOGS/$result.xml" "$@"
+}
+
+stage_setup() {
+    ci/deps.sh
+}
+
+stage_build() {
+    configure release -DCMAKE_INSTALL_PREFIX="$ROOT/build/stage" &&
+        ninja -C build -j "$JOBS"
+}
+
+stage_tests() {
+    run_ctest tests build -LE checks
+}
+
+# Without isolation: what the build needs is in .venv already.
+stage_package() {
+    .venv/bin/pip install --disable-pip-version-check --no-build-isolation \
+        --no-deps --force-reinstall -C build-dir="$ROOT/build/python" \
+        ./bindings/python
+}
+
+stage_python() {
+    .venv/bin/python -m pytest -q -p no:cacheprovider test/python \
+        --junitxml "$LOGS/python.xml"
+}
+
+stage_checks() {
+    run_ctest checks build -L checks
+}
+
+stage_format() {
+    ci/checks/format.sh
+}
+
+stage_install() {
+    rm -rf build/stage && cmake --install build >/dev/null &&
+        cmake -S examples -B build/examples -G Ninja \
+            -DCMAKE_PREFIX_PATH="$ROOT/build/stage" &&
+        ninja -C build/examples -j "$JOBS"
+}
+
+# A port that nobody uses just now, for the nodes of an example to meet at.
+free_port() {
+    .venv/bin/python -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])'
+}
+
+stage_examples() {
+    local flags example
+    for example in put_get async_batch; do
+        echo "-- $example, by find_package"
+        build/examples/$example "127.0.0.1:$(free_port)" || return 1
+    done
+    export PKG_CONFIG_PATH=$ROOT/build/stage/lib/pkgconfig
+    flags=$(pkg-config --cflags --libs peercache) || return 1
+    for example in put_get async_batch; do
+        echo "-- $example, by pkg-config"
+        # shellcheck disable=SC2086 # One word a flag.
+        cc -std=c11 -Wall -Wextra "examples/$example.c" \
+            -o "build/examples/$example-pc" $flags \
+            -Wl,-rpath,"$ROOT/build/stage/lib" &&
+            "build/examples/$example-pc" "127.0.0.1:$(free_port)" || return 1
+    done
+    echo "-- hello.py"
+    .venv/bin/python examples/hello.py "127.0.0.1:$(free_port)"
+}
+
+stage_asan() {
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}
+    configure asan -DPEERCACHE_TOOLS=OFF &&
+        ninja -C build-asan -j "$JOBS" &&
+        run_ctest asan build-asan -LE checks
+}
+
+stage_tsan() {
+    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
+    configure tsan -DPEERCACHE_TOOLS=OFF &&
+        ninja -C build-tsan -j "$JOBS" &&
+        run_ctest tsan build-tsan -LE checks
+}
+
+stage_rules() {
+    ci/rules.sh
+}
+
+stage_demo() {
+    ci/demo.sh
+}
+
+stage_threads() {
+    build/test/integration/test_integration_store_threads 60
+}
+
+# Tests that are registered with CONFIGURATIONS long.
+stage_seeds() {
+    ctest --test-dir build -C long -L long -j "$JOBS" --output-on-failure \
+        --test-output-size-passed 4000000 --output-junit "$LOGS/seeds.xml"
+}
+
+stage_bench() {
+    local bench
+    bench=$(find build/tools -name peercache-bench -type f | head -1)
+    [ -n "$bench" ] || { echo "peercache-bench is not built"; return 1; }
+    "$bench" limits && "$bench" latency && "$bench" throughput
+}
+
+export -f configure run_ctest free_port
+export -f stage_setup stage_build stage_tests stage_package stage_python \
+    stage_checks stage_format stage_install stage_examples stage_asan \
+    stage_tsan stage_rules stage_demo stage_threads stage_seeds stage_bench
+
+# ---- Running them -----------------------------------------------------------
+
+n_passed=0
+n_failed=0
+running=
+declare -A stage_ok=()
+declare -A n_kind=()
+
+# What a stage that is no list of tests counts: itself.
+count_stage() { # name, 0 or 1
+    if [ "$2" -eq 0 ]; then
+        n_passed=$((n_passed + 1))
+    else
+        n_failed=$((n_failed + 1))
+    fi
+}
+
+# Add up a stage's tests; prints "N passed, N failed".
+count_tests() { # name, exit status
+    local kind passed failed skipped sum_passed=0 sum_failed=0 sum_skipped=0
+    while read -r kind passed failed skipped; do
+        sum_passed=$((sum_passed + passed))
+        sum_failed=$((sum_failed + failed))
+        sum_skipped=$((sum_skipped + skipped))
+        if [ "$1" = tests ] || [ "$1" = python ]; then
+            n_kind[$kind]=$((${n_kind[$kind]:-0} + passed + failed))
+        fi
+    done < <(python3 ci/count.py "$LOGS/$1.xml")
+    # It failed, and no test says so: the stage itself counts.
+    if [ "$2" -ne 0 ] && [ $sum_failed -eq 0 ]; then
+        sum_failed=1
+    fi
+    n_passed=$((n_passed + sum_passed))
+    n_failed=$((n_failed + sum_failed))
+    printf '%d passed, %d failed' $sum_passed $sum_failed
+    [ $sum_skipped -eq 0 ] || printf ', %d skipped' $sum_skipped
+}
+
+show_failure() { # name, exit status, budget
+    if [ "$2" -eq 124 ] || [ "$2" -eq 137 ]; then
+        echo "   $1 has used up its $3 s"
+    fi
+    if [ -f "$LOGS/$1.xml" ]; then
+        python3 ci/count.py --failed "$LOGS/$1.xml" | sed 's/^/   failed: /'
+    fi
+    echo "   the end of build/logs/$1.log:"
+    tail -n 40 "$LOGS/$1.log" | sed 's/^/   | /'
+}
+
+# Run one stage: name, budget in seconds, stages that it needs.
+stage() {
+    local name=$1 budget=$2 begin=$SECONDS status text need
+    shift 2
+    for need in "$@"; do
+        if [ "${stage_ok[$need]:-no}" != yes ]; then
+            printf '%-10s not run: %s has failed\n' "$name" "$need"
+            n_failed=$((n_failed + 1))
+            return
+        fi
+    done
+    if [ $((TOTAL_S - SECONDS)) -lt "$budget" ]; then
+        budget=$((TOTAL_S > SECONDS ? TOTAL_S - SECONDS : 1))
+    fi
+    printf '%-10s ...\n' "$name"
+    rm -f "$LOGS/$name.xml"
+    timeout --kill-after=10 "$budget" bash -c "stage_$name" \
+        >"$LOGS/$name.log" 2>&1 &
+    running=$!
+    wait $running
+    status=$?
+    running=
+    if [ -f "$LOGS/$name.xml" ]; then
+        # Not in a subshell: it adds to the sums.
+        count_tests "$name" $status >"$LOGS/$name.sum"
+        text=$(cat "$LOGS/$name.sum")
+    else
+        count_stage "$name" $status
+        text=$([ $status -eq 0 ] && echo passed || echo FAILED)
+    fi
+    printf '%-10s %4d s of %4d  %s\n' "$name" $((SECONDS - begin)) "$budget" \
+        "$text"
+    if [ $status -eq 0 ]; then
+        stage_ok[$name]=yes
+    else
+        show_failure "$name" $status "$budget"
+    fi
+}
+
+# A stage is a process group of its own: take it along.
+stop() {
+    [ -z "$running" ] || kill -TERM "$running" 2>/dev/null
+    echo "stopped"
+    exit 130
+}
+trap stop INT TERM
+
+mkdir -p "$LOGS"
+stage setup 600
+stage build 300 setup
+stage tests 400 build
+stage checks 60 build
+stage format 60 setup
+stage install 120 build
+stage package 180 setup
+stage python 240 package
+stage examples 60 install package
+if [ $with_ci = yes ]; then
+    stage asan 480 setup
+    stage tsan 480 setup
+    stage rules 360 setup
+    stage demo 180 setup
+fi
+if [ $with_long = yes ]; then
+    stage threads 90 build
+    stage seeds 1200 build
+    stage bench 600 build
+fi
+
+for kind in $(printf '%s\n' "${!n_kind[@]}" | sort); do
+    printf '  %-12s %d tests\n' "$kind" "${n_kind[$kind]}"
+done
+if [ $with_ci = no ]; then
+    echo "left out without --ci: address, undefined-behaviour and thread" \
+        "sanitizers, the safety rules taken out one by one, the demo"
+fi
+if [ $with_long = no ]; then
+    echo "left out without --long: a minute of threads, more simulated seeds," \
+        "benchmarks"
+fi
+echo "$n_passed passed, $n_failed failed"
+[ $n_failed -eq 0 ]

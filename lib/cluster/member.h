@@ -1,0 +1,168 @@
+/*
+ * member.h - who is in the cluster. A state machine without I/O:
+ *
+ *     event ──► pc_cluster_step ──► actions
+ *
+ * It never sends, waits, or reads a clock; time comes in with each event and
+ * what is to be sent comes out. The node performs the actions, the tests just
+ * look at them.
+ *
+ *     START ─► JOINING ── a TABLE of a view, or we are a seed ─► MEMBER
+ *                 ▲                                                │ LEAVE
+ *                 └── nobody answers: try seeds again each beat    ▼ LEFT
+ *
+ * A table is a set of members merged by rule, so order and duplication do not
+ * matter: of one id the larger incarnation wins; of one incarnation the larger
+ * epoch; of one epoch the later state (ALIVE < DRAINING < LEFT < DEAD). All
+ * that a member says of itself changes with its epoch. A node that learns of
+ * its own death raises its epoch. So a table may also be sent in part.
+ *
+ * Masters are the seeds' nodes first, then others by id, up to max_masters;
+ * everybody beats to all masters in parallel; masters watch everybody,
+ * everybody watches the masters. Two nodes need not agree on who is a master:
+ * whoever watches a member that is silent for half of member_ttl beats to it
+ * (the answer counts as a sign of life) and declares it dead only after all of
+ * member_ttl. A node that is no master leaves a silent master to the other
+ * masters while it hears from one of them.
+ *
+ * A word of third parties that a member is dead counts when it comes from a
+ * master and we have not heard from the member ourselves just now; else the
+ * member is told (a notice), and settles it by raising its epoch. So two
+ * halves that hold each other dead heal without anyone dropping out.
+ *
+ * Superseded: another node with our id and a larger incarnation is known; this
+ * one says no more.
+ *
+ * Engine thread only.
+ */
+#ifndef PC_CLUSTER_MEMBER_H
+#define PC_CLUSTER_MEMBER_H
+
+#include "proto/msg.h"
+
+struct pc_cluster;
+
+struct pc_cluster_params
+{
+    struct pc_member self; /* id, incarnation, address, host, role. */
+    uint64_t heartbeat_ns;
+    uint64_t member_ttl_ns;
+    uint64_t settle_ns; /* Former views are asked at least so long. */
+    uint32_t max_masters;
+    uint64_t seed;  /* Of its random numbers (jitter). */
+    size_t n_seeds; /* Seed addresses are named by index 0..n_seeds-1; with
+                     * none the node is a cluster of one at once. */
+};
+
+enum pc_cluster_event_type {
+    PC_CLUSTER_START,
+    PC_CLUSTER_TICK,       /* now_ns reached next_tick_ns. */
+    PC_CLUSTER_BEAT,       /* A BEAT came in; after the step, answer it with
+                            * pc_cluster_table(beat->view, beat->table). */
+    PC_CLUSTER_TABLE,      /* A TABLE came in: an answer, or unasked. */
+    PC_CLUSTER_SILENT,     /* A beat to `peer` or seed failed or timed out. */
+    PC_CLUSTER_CONN_LOST,  /* The link lost a member. */
+    PC_CLUSTER_SEED_IS_US, /* Seed `seed`'s address is served by this node. */
+    PC_CLUSTER_REPUBLISH,  /* `republishing`: ours has begun or ended. */
+    PC_CLUSTER_DRAIN,
+    PC_CLUSTER_LEAVE
+};
+
+struct pc_cluster_event
+{
+    enum pc_cluster_event_type type;
+    uint64_t now_ns;
+    uint64_t peer; /* Incarnation of the sender or of the lost one; 0: not
+                    * known. */
+    int32_t seed;  /* Index of a seed it came from, or -1. */
+    bool republishing;
+    const struct pc_msg_beat *beat;
+    const struct pc_msg_table *table;
+};
+
+/* A BEAT or a TABLE for somebody. */
+struct pc_cluster_send
+{
+    enum pc_msg_type type; /* PC_MSG_BEAT (a request) or PC_MSG_TABLE. */
+    int32_t seed;          /* >= 0: to that seed's address (who is there is
+                            * not known yet); else to member. */
+    struct pc_member member;
+    uint64_t about; /* TABLE: != 0: a notice, to tell only of this one. */
+    uint64_t epoch; /* Of the notice. */
+    uint64_t view;  /* TABLE: what the receiver is thought to have, or 0: */
+    uint64_t table; /* arguments of pc_cluster_table. */
+};
+
+/* Valid until the next step. */
+struct pc_cluster_actions
+{
+    struct pc_cluster_send *send;
+    size_t n_send;
+    bool view_changed;     /* pc_cluster_view differs from before. */
+    bool former_changed;   /* pc_cluster_former differs from before. */
+    bool joined;           /* Became a member with this step. */
+    bool superseded;       /* Lost its id to a newer node with this step. */
+    bool refuted;          /* Raised its epoch: others held us dead. */
+    uint64_t next_tick_ns; /* UINT64_MAX: never. */
+};
+
+struct pc_cluster *pc_cluster_create(const struct pc_cluster_params *params);
+void pc_cluster_destroy(struct pc_cluster *cluster);
+
+/* Sends are best effort, as the net is: what does not fit into memory is not
+ * sent, and beats come again. NO_MEMORY leaves the state as it was. */
+peercache_status_t pc_cluster_step(struct pc_cluster *cluster,
+                                   const struct pc_cluster_event *event,
+                                   struct pc_cluster_actions *actions);
+
+/* The BEAT to send now. */
+void pc_cluster_beat(const struct pc_cluster *cluster,
+                     struct pc_msg_beat *beat);
+/* The TABLE to answer a beat with: `same` when the asker's table hash is ours,
+ * only what changed since where that is known; with former views when
+ * asker_view is 0 or not known here, or while two clusters merge. view 0: we
+ * have not joined. Pointers live until the next step or the next call of this
+ * or of pc_cluster_push. */
+void pc_cluster_table(const struct pc_cluster *cluster, uint64_t asker_view,
+                      uint64_t asker_table, struct pc_msg_table *table);
+/* The TABLE of a send action. Lives as above. */
+void pc_cluster_push(const struct pc_cluster *cluster,
+                     const struct pc_cluster_send *send,
+                     struct pc_msg_table *table);
+
+bool pc_cluster_is_joined(const struct pc_cluster *cluster);
+/* Members that are ALIVE or DRAINING, sorted by id, self included; none, and
+ * hash 0, while not joined. Valid until the next step. */
+const struct pc_member *pc_cluster_view(const struct pc_cluster *cluster,
+                                        size_t *n_p, uint64_t *hash_p);
+/* Everybody known, self first, dead ones of the last ten minutes too. */
+const struct pc_member *pc_cluster_all(const struct pc_cluster *cluster,
+                                       size_t *n_p);
+/* Views that are still asked on absence: each stays for settle_ns at least and
+ * while a live member says that it is republishing. */
+const struct pc_msg_view *pc_cluster_former(const struct pc_cluster *cluster,
+                                            size_t *n_p);
+/* Whether the incarnation is known to be dead, left, or superseded. Unknown is
+ * not dead (rule 4). */
+bool pc_cluster_is_dead(const struct pc_cluster *cluster, uint64_t incarnation);
+const struct pc_member *pc_cluster_find(const struct pc_cluster *cluster,
+                                        uint64_t incarnation);
+
+/* Gauges of what is bounded, and counts of what the bounds cost. */
+struct pc_cluster_counts
+{
+    size_t n_members; /* <= PC_NODES_MAX, dead ones included. */
+    size_t n_live;
+    size_t n_masters;
+    size_t n_graves;           /* Incarnations kept as dead only, <= 4096. */
+    size_t n_former;           /* <= PC_FORMER_VIEWS_MAX */
+    uint64_t n_ignored;        /* Members that did not fit. */
+    uint64_t n_former_dropped; /* Views that did not fit. */
+    uint64_t n_declared;       /* Deaths found by this node. */
+    uint64_t n_refuted;        /* Own deaths refuted. */
+    uint64_t n_pauses;         /* Gaps of its own, longer than a heartbeat. */
+};
+void pc_cluster_counts(const struct pc_cluster *cluster,
+                       struct pc_cluster_counts *counts);
+
+#endif /* PC_CLUSTER_MEMBER_H */

@@ -1,0 +1,483 @@
+#include "peers.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TICK_NS        (50 * PC_MS)
+#define SILENCE_NS     (200 * PC_MS)
+#define PROBE_NS       (200 * PC_MS)
+#define BACKOFF_MIN_NS (50 * PC_MS)
+#define BACKOFF_MAX_NS (2 * PC_S)
+#define PEERS_MAX      (2 * PC_NODES_MAX)
+
+static void tick(struct pc_timer *timer, uint64_t now_ns);
+
+void pc_peers_init(struct pc_peers *peers, struct pc_engine *engine,
+                   struct pc_mappings *mappings,
+                   const struct pc_msg_hello *self, uint64_t connect_timeout_ns,
+                   const struct pc_peers_handlers *up)
+{
+    memset(peers, 0, sizeof(*peers));
+    peers->engine = engine;
+    peers->mappings = mappings;
+    peers->up = *up;
+    peers->self = *self;
+    peers->connect_timeout_ns = connect_timeout_ns;
+    pc_list_init(&peers->peers);
+    pc_list_init(&peers->incoming);
+    pc_map_init(&peers->by_incarnation);
+    pc_engine_timer_init(&peers->tick, tick);
+}
+
+void pc_peers_start(struct pc_peers *peers)
+{
+    pc_engine_timer_start(peers->engine, &peers->tick,
+                          pc_engine_now(peers->engine) + TICK_NS);
+}
+
+void pc_peers_fini(struct pc_peers *peers)
+{
+    PC_ASSERT(pc_list_is_empty(&peers->peers));
+    pc_engine_timer_stop(peers->engine, &peers->tick);
+    pc_map_fini(&peers->by_incarnation);
+    pc_free(peers->self.regions);
+    peers->self.regions = NULL;
+}
+
+/* ---- The table -------------------------------------------------------- */
+
+struct pc_peer *pc_peers_find(struct pc_peers *peers, uint64_t incarnation)
+{
+    uint64_t value;
+    if (!pc_map_get(&peers->by_incarnation, pc_map_key(incarnation), &value)) {
+        return NULL;
+    }
+    return (struct pc_peer *)(uintptr_t)value;
+}
+
+static struct pc_peer *peer_new(struct pc_peers *peers,
+                                const struct pc_member *member, int32_t seed)
+{
+    struct pc_peer *peer = pc_alloc(1, sizeof(*peer));
+    if (peer == NULL) {
+        return NULL;
+    }
+    peer->peers = peers;
+    peer->member = *member;
+    peer->seed = seed;
+    peer->refs = 1; /* The table's. */
+    peer->path.status = PEERCACHE_IN_PROGRESS;
+    pc_list_init(&peer->waiting[PC_LINK_CONTROL]);
+    pc_list_init(&peer->waiting[PC_LINK_BULK]);
+    pc_list_push_back(&peers->peers, &peer->link);
+    return peer;
+}
+
+struct pc_peer *pc_peers_learn(struct pc_peers *peers,
+                               const struct pc_member *member)
+{
+    if (member->incarnation == peers->self.self.incarnation ||
+        member->incarnation == 0 || peers->closing) {
+        return NULL;
+    }
+    struct pc_peer *peer = pc_peers_find(peers, member->incarnation);
+    if (peer != NULL) {
+        if (member->address[0] != '\0' && member->epoch > peer->member.epoch) {
+            peer->member = *member;
+        }
+        return peer;
+    }
+    if (peers->by_incarnation.n_used >= PEERS_MAX) {
+        return NULL;
+    }
+    peer = peer_new(peers, member, -1);
+    if (peer == NULL) {
+        return NULL;
+    }
+    if (!pc_map_put(&peers->by_incarnation, pc_map_key(member->incarnation),
+                    (uint64_t)(uintptr_t)peer)) {
+        pc_list_remove(&peer->link);
+        pc_free(peer);
+        return NULL;
+    }
+    return peer;
+}
+
+struct pc_peer *pc_peers_seed(struct pc_peers *peers, int32_t index,
+                              const char *address)
+{
+    struct pc_member member = {.incarnation = 0};
+    (void)snprintf(member.id.text, sizeof(member.id.text), "seed");
+    (void)snprintf(member.address, sizeof(member.address), "%s", address);
+    return peer_new(peers, &member, index);
+}
+
+struct pc_peer *pc_peer_ref(struct pc_peer *peer)
+{
+    peer->refs++;
+    return peer;
+}
+
+void pc_peer_unref(struct pc_peer *peer)
+{
+    if (--peer->refs > 0) {
+        return;
+    }
+    PC_ASSERT(peer->fabric == NULL);
+    pc_free(peer->fabric_address);
+    pc_free(peer->regions);
+    pc_free(peer);
+}
+
+/* Leave the table: everything under way ends by itself. */
+static void peer_retire(struct pc_peer *peer)
+{
+    peer->gone = true;
+    pc_list_remove(&peer->link);
+    (void)pc_map_remove(&peer->peers->by_incarnation,
+                        pc_map_key(peer->member.incarnation));
+    for (int cls = 0; cls < 2; cls++) {
+        if (peer->conns[cls] != NULL) {
+            pc_conn_close(peer->conns[cls], PEERCACHE_PEER_FAILED);
+        }
+    }
+    pc_paths_end(peer);
+    pc_peer_unref(peer);
+}
+
+void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation)
+{
+    struct pc_peer *peer = pc_peers_find(peers, incarnation);
+    if (peer != NULL) {
+        peer_retire(peer);
+    }
+    /* What it opened to us ends too; should it live after all, it comes back
+     * with a greeting. */
+    struct pc_list *node = peers->incoming.next;
+    while (node != &peers->incoming) {
+        struct pc_conn *conn = PC_CONTAINER_OF(node, struct pc_conn, link);
+        node = node->next;
+        if (conn->state == PC_CONN_READY &&
+            conn->remote.incarnation == incarnation) {
+            pc_conn_close(conn, PEERCACHE_PEER_FAILED);
+        }
+    }
+}
+
+void pc_peers_close(struct pc_peers *peers)
+{
+    peers->closing = true;
+    while (!pc_list_is_empty(&peers->peers)) {
+        peer_retire(PC_CONTAINER_OF(peers->peers.next, struct pc_peer, link));
+    }
+    struct pc_list *node = peers->incoming.next;
+    while (node != &peers->incoming) {
+        struct pc_conn *conn = PC_CONTAINER_OF(node, struct pc_conn, link);
+        node = node->next;
+        pc_conn_close(conn, PEERCACHE_SHUTDOWN);
+    }
+}
+
+bool pc_peers_is_idle(const struct pc_peers *peers)
+{
+    return peers->n_conns == 0 && peers->n_rpcs == 0 &&
+           pc_list_is_empty(&peers->peers) && peers->n_fabric_peers == 0 &&
+           atomic_load_explicit(&peers->mappings->n_live,
+                                memory_order_acquire) == 0;
+}
+
+/* ---- Connections ------------------------------------------------------ */
+
+static void seed_ready(struct pc_conn *conn, const struct pc_msg_hello *hello)
+{
+    struct pc_peer *seed = conn->peer;
+    seed->member.id = hello->self.id;
+    seed->member.incarnation = 0; /* Not in the table under its number. */
+    if (hello->self.incarnation == conn->peers->self.self.incarnation) {
+        conn->peers->up.seed_is_us(conn->peers->up.arg, seed->seed);
+        pc_conn_close(conn, PEERCACHE_CANCELED);
+        return;
+    }
+    (void)pc_peers_learn(conn->peers, &hello->self);
+    pc_conn_flush(conn);
+}
+
+void pc_peers_conn_ready(struct pc_conn *conn, const struct pc_msg_hello *hello)
+{
+    struct pc_peers *peers = conn->peers;
+    if (!conn->outgoing) {
+        (void)pc_peers_learn(peers, &hello->self);
+        return;
+    }
+    struct pc_peer *peer = conn->peer;
+    peer->backoff_ns[conn->cls] = 0;
+    peer->refused = false;
+    pc_peer_heard(peer);
+    if (peer->seed >= 0) {
+        seed_ready(conn, hello);
+        return;
+    }
+    if (hello->self.incarnation != peer->member.incarnation) {
+        /* Another process has its address now. */
+        (void)pc_peers_learn(peers, &hello->self);
+        pc_conn_close(conn, PEERCACHE_PEER_FAILED);
+        return;
+    }
+    if (conn->cls == PC_LINK_CONTROL) {
+        pc_paths_greeted(peer, hello);
+    }
+    pc_conn_flush(conn);
+    if (conn->cls == PC_LINK_CONTROL && conn->state == PC_CONN_READY) {
+        peers->up.up(peers->up.arg, peer);
+    }
+}
+
+static void fail_waiting(struct pc_peer *peer, int cls,
+                         peercache_status_t status)
+{
+    struct pc_list list;
+    pc_list_init(&list);
+    pc_list_splice_back(&list, &peer->waiting[cls]);
+    while (!pc_list_is_empty(&list)) {
+        struct pc_rpc *rpc = PC_CONTAINER_OF(list.next, struct pc_rpc, link);
+        if (pc_rpc_stop(rpc, status)) {
+            rpc->done(rpc, status, NULL);
+        }
+    }
+}
+
+void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why)
+{
+    struct pc_peer *peer = conn->peer;
+    struct pc_peers *peers = conn->peers;
+    int cls = (int)conn->cls;
+    if (peer->conns[cls] != conn) {
+        return;
+    }
+    peer->conns[cls] = NULL;
+    uint64_t backoff = peer->backoff_ns[cls] * 2;
+    if (backoff < BACKOFF_MIN_NS) {
+        backoff = BACKOFF_MIN_NS;
+    }
+    if (backoff > BACKOFF_MAX_NS) {
+        backoff = BACKOFF_MAX_NS;
+    }
+    peer->backoff_ns[cls] = backoff;
+    peer->retry_ns[cls] = pc_engine_now(peers->engine) + backoff;
+    fail_waiting(peer, cls,
+                 why == PEERCACHE_TIMED_OUT ? PEERCACHE_TIMED_OUT
+                                            : PEERCACHE_UNREACHABLE);
+    if (!peers->closing && !peer->gone && peer->seed < 0) {
+        peers->up.lost(peers->up.arg, peer, why);
+    }
+}
+
+/* ---- The breaker ------------------------------------------------------ */
+
+bool pc_peer_is_usable(const struct pc_peer *peer)
+{
+    if (peer->gone || peer->suspect) {
+        return false;
+    }
+    return peer->conns[PC_LINK_CONTROL] != NULL ||
+           pc_engine_now(peer->peers->engine) >=
+               peer->retry_ns[PC_LINK_CONTROL];
+}
+
+void pc_peer_greet(struct pc_peer *peer)
+{
+    if (peer->conns[PC_LINK_CONTROL] == NULL && !peer->gone &&
+        !peer->peers->closing &&
+        pc_engine_now(peer->peers->engine) >= peer->retry_ns[PC_LINK_CONTROL]) {
+        (void)pc_conn_open(peer, PC_LINK_CONTROL);
+    }
+}
+
+void pc_peer_heard(struct pc_peer *peer)
+{
+    peer->heard_ns = pc_engine_now(peer->peers->engine);
+    if (peer->suspect) {
+        peer->suspect = false;
+        PC_INFO("net", "node %s answers again", peer->member.id.text);
+    }
+}
+
+void pc_peer_owes(struct pc_peer *peer, int change)
+{
+    bool owed = peer->n_rpcs + peer->n_gets > (change > 0 ? 1u : 0u);
+    if (change > 0 && !owed) {
+        peer->owing_ns = pc_engine_now(peer->peers->engine);
+    }
+}
+
+static void probe_done(struct pc_rpc *rpc, peercache_status_t status,
+                       const struct pc_msg *reply)
+{
+    struct pc_peer *peer = rpc->peer;
+    (void)status; /* Hearing anything ends the suspicion. */
+    (void)reply;
+    peer->probing = false;
+    pc_peer_unref(peer);
+}
+
+static void probe(struct pc_peer *peer, uint64_t now_ns)
+{
+    struct pc_msg msg = {.type = PC_MSG_PING};
+    msg.u.ping.token = now_ns;
+    if (peer->probing) {
+        return;
+    }
+    peer->probe.done = probe_done;
+    peer->probe.body = NULL;
+    peer->probe.breakable = false;
+    if (pc_rpc_start(&peer->probe, peer, PC_LINK_CONTROL, &msg,
+                     now_ns + PROBE_NS * 5) == PEERCACHE_OK) {
+        peer->probing = true;
+        pc_peer_ref(peer);
+    }
+}
+
+/* Bytes that landed since the last look count as hearing from the peer. */
+static void look_at_landings(struct pc_peer *peer)
+{
+    struct pc_conn *conn = peer->conns[PC_LINK_BULK];
+    if (conn == NULL) {
+        return;
+    }
+    for (struct pc_list *node = conn->rpcs.next; node != &conn->rpcs;
+         node = node->next) {
+        struct pc_rpc *rpc = PC_CONTAINER_OF(node, struct pc_rpc, link);
+        if (rpc->landing && rpc->sink.landed != rpc->seen_landed) {
+            rpc->seen_landed = rpc->sink.landed;
+            pc_peer_heard(peer);
+        }
+    }
+}
+
+static void fail_breakable(struct pc_peer *peer, struct pc_list *rpcs)
+{
+    /* Ending one may end or start others: begin again after each. */
+    bool again = true;
+    while (again) {
+        again = false;
+        for (struct pc_list *node = rpcs->next; node != rpcs;
+             node = node->next) {
+            struct pc_rpc *rpc = PC_CONTAINER_OF(node, struct pc_rpc, link);
+            if (rpc->breakable && !(rpc->landing && rpc->verdict != 0)) {
+                if (pc_rpc_stop(rpc, PEERCACHE_PEER_FAILED)) {
+                    rpc->done(rpc, PEERCACHE_PEER_FAILED, NULL);
+                }
+                again = !peer->gone;
+                break;
+            }
+        }
+    }
+}
+
+static void suspect(struct pc_peer *peer, uint64_t silence_ns)
+{
+    struct pc_peers *peers = peer->peers;
+    peer->suspect = true;
+    peers->counts.suspected++;
+    PC_WARN("net", "node %s is silent, not asking it for now; ms %llu",
+            peer->member.id.text, (unsigned long long)(silence_ns / PC_MS));
+    pc_peer_ref(peer);
+    for (int cls = 0; cls < 2; cls++) {
+        fail_breakable(peer, &peer->waiting[cls]);
+        struct pc_conn *conn = peer->conns[cls];
+        if (conn != NULL) {
+            conn->refs++; /* Not to vanish while its list is walked. */
+            fail_breakable(peer, &conn->rpcs);
+            conn->refs--;
+        }
+    }
+    if (peer->n_gets > 0) {
+        pc_paths_break(peer);
+    }
+    pc_peer_unref(peer);
+}
+
+static void watch(struct pc_peer *peer, uint64_t now_ns)
+{
+    if (peer->n_rpcs + peer->n_gets == 0 && !peer->suspect) {
+        return;
+    }
+    look_at_landings(peer);
+    if (peer->suspect) {
+        probe(peer, now_ns);
+        return;
+    }
+    uint64_t since =
+        peer->heard_ns > peer->owing_ns ? peer->heard_ns : peer->owing_ns;
+    uint64_t limit = 4 * peer->rtt_ns;
+    if (limit < SILENCE_NS) {
+        limit = SILENCE_NS;
+    }
+    if (now_ns - since > limit) {
+        suspect(peer, now_ns - since);
+    } else if (peer->n_gets > 0 && now_ns - peer->get_heard_ns > limit) {
+        /* It talks, but its memory does not answer: another way may. */
+        PC_WARN("net", "one-sided reads from %s hang, breaking them off",
+                peer->member.id.text);
+        pc_paths_break(peer);
+    }
+}
+
+static void tick(struct pc_timer *timer, uint64_t now_ns)
+{
+    struct pc_peers *peers = PC_CONTAINER_OF(timer, struct pc_peers, tick);
+    bool paused = peers->engine->last_pause_ns > peers->last_tick_ns;
+    peers->last_tick_ns = now_ns;
+    struct pc_list *node = peers->peers.next;
+    while (node != &peers->peers) {
+        struct pc_peer *peer = PC_CONTAINER_OF(node, struct pc_peer, link);
+        pc_peer_ref(peer);
+        if (paused) {
+            peer->heard_ns = now_ns; /* We were away, not they. */
+            peer->get_heard_ns = now_ns;
+        }
+        watch(peer, now_ns);
+        node = peer->gone ? peers->peers.next : node->next;
+        pc_peer_unref(peer);
+    }
+    /* An idle node sleeps: look often only while somebody owes us something. */
+    bool busy = peers->n_rpcs > 0 || peers->n_gets > 0;
+    pc_engine_timer_start(peers->engine, &peers->tick,
+                          now_ns + (busy ? TICK_NS : 4 * TICK_NS));
+}
+
+/* ---- Regions ---------------------------------------------------------- */
+
+static void tell_region(struct pc_conn *conn,
+                        const struct pc_msg_region *region)
+{
+    struct pc_msg msg = {.type = PC_MSG_REGION, .request = 0};
+    msg.u.region = *region;
+    if (pc_conn_send(conn, &msg, NULL, 0, NULL, NULL) != PEERCACHE_OK) {
+        PC_DEBUG("net", "cannot tell %s of a region", conn->remote.id.text);
+    }
+}
+
+void pc_peers_add_region(struct pc_peers *peers,
+                         const struct pc_msg_region *region)
+{
+    struct pc_msg_region *regions = pc_realloc(
+        peers->self.regions, peers->self.n_regions + 1, sizeof(*regions));
+    if (regions == NULL) {
+        PC_WARN("net", "no memory to announce region %u: it is served only",
+                region->index);
+        return;
+    }
+    peers->self.regions = regions;
+    regions[peers->self.n_regions++] = *region;
+    for (struct pc_list *node = peers->incoming.next; node != &peers->incoming;
+         node = node->next) {
+        struct pc_conn *conn = PC_CONTAINER_OF(node, struct pc_conn, link);
+        if (conn->state == PC_CONN_READY && conn->cls == PC_LINK_CONTROL) {
+            tell_region(conn, region);
+        }
+    }
+}

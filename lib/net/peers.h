@@ -1,0 +1,182 @@
+/*
+ * peers.h - the other nodes: who they are, how to reach them, whether they
+ * answer, and which ways there are to their memory.
+ *
+ * A peer is an incarnation; a seed is an address whose incarnation is not known
+ * yet. Connections are opened when first needed. A peer that owes an answer and
+ * is silent for 200 ms (or four round trips) is suspect: its breakable requests
+ * fail, nobody asks it anything, and one probe at a time finds out whether it
+ * is back. With the engine's role.
+ */
+#ifndef PC_NET_PEERS_H
+#define PC_NET_PEERS_H
+
+#include "net/mappings.h"
+#include "net/rpc.h"
+
+struct pc_peer_region
+{
+    bool known;
+    bool broken; /* Its rkey or page 0 was wrong: served reads only. */
+    struct pc_msg_region info;
+    uint8_t rkey_bytes[PC_RKEY_MAX];
+    struct pc_fabric_rkey *rkey;
+    struct pc_mapping *mapping; /* In peers->mappings as well. */
+};
+
+struct pc_peer
+{
+    struct pc_list link;
+    struct pc_peers *peers;
+    struct pc_member member;
+    int32_t seed; /* Index of a seed, or -1. */
+    uint32_t refs;
+    bool gone; /* Known to be dead; freed with the last reference. */
+    struct pc_conn *conns[2];
+    struct pc_list waiting[2]; /* Requests until the connection is ready. */
+    unsigned n_rpcs;           /* Waiting and sent. */
+    uint64_t retry_ns[2];      /* No new attempt before. */
+    uint64_t backoff_ns[2];
+    bool refused; /* By the handshake: said once. */
+
+    /* Breaker. */
+    uint64_t heard_ns;
+    uint64_t owing_ns; /* Since when it owes us something. */
+    uint64_t rtt_ns;   /* Smoothed. */
+    bool suspect;
+    bool probing;
+    struct pc_rpc probe;
+
+    /* Ways to its memory. */
+    bool greeted; /* It has told of its memory. */
+    uint64_t domain;
+    struct pc_fabric_peer *fabric;
+    struct pc_fabric_path path; /* status IN_PROGRESS until it is known. */
+    bool detaching;
+    bool path_failed;
+    uint64_t attach_ns;   /* No new attempt before. */
+    uint64_t attached_ns; /* When the current attempt began. */
+    uint8_t *fabric_address;
+    size_t fabric_address_len;
+    struct pc_peer_region *regions;
+    uint32_t n_regions;
+    unsigned n_gets; /* Posted one-sided reads. */
+    uint64_t get_bytes;
+    uint64_t get_heard_ns; /* When one completed, or the first was posted. */
+};
+
+struct pc_peers_handlers
+{
+    void *arg;
+    /* A peer asks (or tells, request 0). */
+    void (*request)(void *arg, struct pc_conn *conn, const struct pc_msg *msg);
+    /* A control connection to it became ready. */
+    void (*up)(void *arg, struct pc_peer *peer);
+    /* One of our connections to it ended. */
+    void (*lost)(void *arg, struct pc_peer *peer, peercache_status_t why);
+    /* The address of a seed answers with our own incarnation. */
+    void (*seed_is_us)(void *arg, int32_t seed);
+    /* A way to its memory was found, or failed (posted gets then end by
+     * themselves). */
+    void (*path_changed)(void *arg, struct pc_peer *peer);
+};
+
+/* What happened so far, for the node's metrics. */
+struct pc_peers_counts
+{
+    uint64_t connects, refused, suspected, protocol_errors;
+};
+
+struct pc_peers
+{
+    struct pc_engine *engine;
+    struct pc_mappings *mappings;
+    struct pc_peers_handlers up;
+    struct pc_peers_counts counts;
+    /* What we say of ourselves; regions and fabric are added as they come. */
+    struct pc_msg_hello self;
+    uint64_t connect_timeout_ns;
+    struct pc_list peers;
+    struct pc_map by_incarnation;
+    struct pc_list incoming;
+    unsigned n_incoming;
+    unsigned n_conns;
+    unsigned n_rpcs;
+    unsigned n_gets;         /* One-sided reads posted, all peers. */
+    unsigned n_fabric_peers; /* Attached or detaching. */
+    uint64_t next_request;
+    struct pc_timer tick;
+    uint64_t last_tick_ns;
+    uint32_t next_number; /* Of connections: never the same twice. */
+    bool closing;
+};
+
+#define PC_PEER_RPCS_MAX    8192        /* Requests to one peer. */
+#define PC_INCOMING_MAX     8192        /* Connections that peers opened. */
+#define PC_CONN_TO_SEED     0x80000000u /* In a connection's number. */
+#define PC_CONN_SENDS_PAUSE 64          /* Answers under way: stop reading. */
+
+void pc_peers_init(struct pc_peers *peers, struct pc_engine *engine,
+                   struct pc_mappings *mappings,
+                   const struct pc_msg_hello *self, uint64_t connect_timeout_ns,
+                   const struct pc_peers_handlers *up);
+void pc_peers_start(struct pc_peers *peers);
+/* Close every connection, detach every path. pc_peers_is_idle tells when that
+ * is done (turns are needed meanwhile). */
+void pc_peers_close(struct pc_peers *peers);
+bool pc_peers_is_idle(const struct pc_peers *peers);
+void pc_peers_fini(struct pc_peers *peers);
+
+/* The peer of an incarnation; NULL if it was never met. */
+struct pc_peer *pc_peers_find(struct pc_peers *peers, uint64_t incarnation);
+/* Find, or make from what somebody told of it; NULL: no memory, or it is us. */
+struct pc_peer *pc_peers_learn(struct pc_peers *peers,
+                               const struct pc_member *member);
+struct pc_peer *pc_peers_seed(struct pc_peers *peers, int32_t index,
+                              const char *address);
+/* The incarnation is dead: end everything with it. */
+void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation);
+struct pc_peer *pc_peer_ref(struct pc_peer *peer);
+void pc_peer_unref(struct pc_peer *peer);
+/* Open a control connection if there is none, to learn of its memory. */
+void pc_peer_greet(struct pc_peer *peer);
+/* Whether it makes sense to ask it now. */
+bool pc_peer_is_usable(const struct pc_peer *peer);
+/* It sent something, or a read of its memory completed. */
+void pc_peer_heard(struct pc_peer *peer);
+/* It owes us a one-sided read (+1), or no more (-1). */
+void pc_peer_owes(struct pc_peer *peer, int change);
+
+/* A region of ours can be read from now on: tell those who listen. */
+void pc_peers_add_region(struct pc_peers *peers,
+                         const struct pc_msg_region *region);
+
+/* paths.c: the ways to a peer's memory. */
+void pc_paths_greeted(struct pc_peer *peer, const struct pc_msg_hello *hello);
+void pc_paths_region(struct pc_peer *peer, const struct pc_msg_region *region);
+/* Make the region readable (mapping or rkey) if it can be; the region, or NULL
+ * if the peer has not told of it. */
+struct pc_peer_region *pc_paths_use(struct pc_peer *peer, uint32_t index);
+bool pc_paths_can_get(const struct pc_peer *peer);
+bool pc_paths_can_map(const struct pc_peer *peer);
+/* End all gets from the peer (I6); the path comes back later by itself. */
+void pc_paths_break(struct pc_peer *peer);
+void pc_paths_end(struct pc_peer *peer);
+/* Upcalls of the fabric; arg is the pc_peers. */
+void pc_paths_attached(void *arg, void *peer_arg,
+                       const struct pc_fabric_path *path);
+void pc_paths_failed(void *arg, void *peer_arg, peercache_status_t why);
+
+/* hello.c */
+void pc_hello_fill(const struct pc_conn *conn, struct pc_msg_hello *hello);
+/* OK, or why the peer is refused, in words. */
+peercache_status_t pc_hello_check(const struct pc_msg_hello *ours,
+                                  const struct pc_msg_hello *theirs,
+                                  char reason[PC_REASON_MAX]);
+
+/* For rpc.c. */
+void pc_peers_conn_ready(struct pc_conn *conn,
+                         const struct pc_msg_hello *hello);
+void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why);
+
+#endif /* PC_NET_PEERS_H */

@@ -1,0 +1,253 @@
+/*
+ * node.h - the node: where the layers meet.
+ *
+ * Who may touch what: the store, the location cache, the mappings and the
+ * metrics are for any thread; everything else belongs to whoever has the
+ * engine's role, but for what its own comment says. One file per verb and per
+ * service; lib/README.md has the map.
+ */
+#ifndef PC_NODE_NODE_H
+#define PC_NODE_NODE_H
+
+#include "base/rand.h"
+#include "cluster/member.h"
+#include "directory/cache.h"
+#include "directory/ring.h"
+#include "directory/shard.h"
+#include "net/peers.h"
+#include "node/config.h"
+#include "node/op.h"
+#include "node/publish.h"
+#include "node/read.h"
+#include "obs/histogram.h"
+#include "obs/metrics.h"
+#include "store/store.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#define PC_SEEDS_MAX 64
+
+/* What a simulated node gets instead of the machine. */
+struct pc_node_env
+{
+    const struct pc_link_ops *link_ops;
+    void *link_world;
+    const struct pc_fabric_ops *fabric_ops; /* NULL: none. */
+    void *fabric_world;
+    struct pc_clock clock;
+    bool manual;         /* No threads: the test makes the turns. */
+    const char *address; /* Host part to listen on and to be known by. */
+    uint64_t host;       /* Machine. */
+    uint64_t domain;     /* Mappable together. */
+    uint64_t random_seed;
+    uint64_t wall_ns; /* For the incarnation. */
+};
+
+/* A view that is still asked on absence. */
+struct pc_former
+{
+    uint64_t view;
+    struct pc_ring *ring;
+};
+
+/* One region of the pool, from its allocation on. */
+struct pc_pool_region
+{
+    struct pc_fabric_mem *mem; /* NULL: plain memory. */
+    void *addr;
+    uint64_t length;
+};
+
+/* A seed of discovery_addr. */
+struct pc_seed
+{
+    char address[PC_ADDRESS_MAX]; /* "ip:port", "" until resolved. */
+    struct pc_peer *peer;
+    bool ours;       /* We serve it. */
+    bool can_listen; /* Its address may be one of this host. */
+    char bound[PC_ADDRESS_MAX];
+};
+
+struct peercache_node
+{
+    struct pc_settings settings;
+    peercache_config_t *config;
+    pid_t pid;
+    struct pc_clock clock;
+    bool manual;
+    struct pc_rand random;
+
+    /* Identity. */
+    struct pc_member self;
+    uint64_t domain;
+    uint64_t digest_seed;
+    bool client;     /* No pool, no range. */
+    bool local_only; /* Configuration forbids to join. */
+    int id_lock;     /* Descriptor of the lock file, -1. */
+
+    /* Any thread. */
+    struct pc_store *store;
+    struct pc_cache *cache;
+    struct pc_mappings mappings;
+    struct pc_metrics metrics;
+    struct pc_histogram read_latency;
+    struct pc_histogram write_latency;
+    _Atomic uint32_t n_ops;   /* Running operations. */
+    _Atomic uint32_t n_calls; /* Callers inside the library. */
+    _Atomic bool closing;
+    _Atomic uint32_t n_members; /* Of the current view. */
+    struct pc_event ready;      /* 1: member, 2: never. */
+    struct pc_event pool_ready; /* 1: a region is there, 2: all are, or no more
+                                 * will come. */
+    uint64_t created_ns;
+
+    /* Engine. */
+    struct pc_engine engine;
+    struct pc_peers peers;
+    struct pc_shard *shard;
+    struct pc_cluster *cluster;
+    struct pc_ring *ring;      /* Of the current view; of us alone at first. */
+    struct pc_ring *base_ring; /* Its owners have all our records. */
+    struct pc_former former[PC_FORMER_VIEWS_MAX];
+    size_t n_former;
+    bool ring_is_old; /* No memory for the last one: try again. */
+    bool view_ready;  /* First view came, or the wait for it is over. */
+    struct pc_timer cluster_timer;
+    struct pc_timer first_view_timer;
+    struct pc_list beats;
+    bool left;
+    struct pc_seed seeds[PC_SEEDS_MAX];
+    size_t n_seeds;
+    struct pc_list ops;         /* In the engine. */
+    struct pc_list closing_ops; /* Told to end. */
+    uint64_t closing_ns;
+    bool peers_up;
+    struct pc_list view_waiters; /* op->queue */
+    struct pc_list path_waiters; /* op->queue */
+    struct pc_timer path_timer;
+    struct pc_publisher publisher;
+    struct pc_republish republish;
+    struct pc_bounce bounce;
+    char bound[PC_ADDRESS_MAX];
+
+    /* Places that the store gave up, on their way to the engine. Own lock. */
+    pthread_mutex_t gone_lock;
+    struct pc_place *gone;
+    size_t n_gone, gone_capacity;
+    _Atomic bool gone_any; /* gone_task is queued. */
+    struct pc_task gone_task;
+
+    /* Pool and its background registration. Own lock for the array. */
+    pthread_mutex_t pool_lock;
+    struct pc_pool_region *regions;
+    size_t n_regions, n_regions_wanted;
+    struct pc_mem_table *mems; /* The user's registrations: mem.c */
+
+    /* Threads. */
+    struct pc_threads *threads;
+    struct pc_list copy_queue; /* Manual nodes: op->queue. */
+    const struct pc_link_ops *link_ops;
+    struct pc_link *link;
+    const struct pc_fabric_ops *fabric_ops;
+    struct pc_fabric *fabric;
+};
+
+/* node.c. config was checked; env NULL: the machine itself. */
+peercache_status_t pc_node_create(peercache_config_t *config,
+                                  const struct pc_node_env *env,
+                                  peercache_node_t **node_p);
+/* Steps of the end, for simulated nodes too: begin, turns until is_idle, then
+ * free. peercache_node_destroy does all of it. */
+void pc_node_begin_close(peercache_node_t *node);
+bool pc_node_is_idle(peercache_node_t *node);
+void pc_node_free(peercache_node_t *node);
+/* One turn by hand; returns the work done. */
+unsigned pc_node_turn(peercache_node_t *node);
+uint64_t pc_node_next_due(peercache_node_t *node);
+
+/* Whether this process is a fork of the one that created the node. */
+bool pc_node_is_forked(const peercache_node_t *node);
+/* Run fn with the engine's role, and wait for it. Any thread. */
+void pc_node_call(peercache_node_t *node,
+                  void (*fn)(peercache_node_t *, void *), void *arg);
+/* Whether the incarnation is known to be dead (unknown is not, rule 4). */
+bool pc_node_is_dead(const peercache_node_t *node, uint64_t incarnation);
+/* Dead, or followed by a newer incarnation of its id, such as our own. */
+bool pc_node_is_over(const peercache_node_t *node,
+                     const struct pc_member *member);
+void pc_node_record(const peercache_node_t *node, const struct pc_place *place,
+                    struct pc_record *record);
+
+/* identity.c */
+struct pc_identity
+{
+    uint64_t host, domain;
+};
+void pc_identity_of_machine(struct pc_identity *identity);
+/* A stable id for this process: its lock stays held. False: no free one. */
+bool pc_identity_auto_id(const char *cluster_name, struct pc_node_id *id,
+                         int *lock_fd);
+
+/* pool.c: regions, allocated and registered in the background. */
+peercache_status_t pc_pool_check(const struct pc_settings *settings,
+                                 char *reason, size_t reason_len);
+/* Allocate and add region number n_regions; false: no more. Any one thread. */
+bool pc_pool_grow(peercache_node_t *node);
+void pc_pool_free(peercache_node_t *node);
+/* Engine: take what the store gave up to the publisher. */
+unsigned pc_pool_drain_gone(peercache_node_t *node);
+void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why);
+
+/* threads.c: evictor, copy threads, registration. */
+peercache_status_t pc_threads_start(peercache_node_t *node);
+void pc_threads_stop(peercache_node_t *node);
+void pc_threads_copy(peercache_node_t *node, struct peercache_op *op);
+void pc_threads_wake_evictor(peercache_node_t *node);
+/* Manual nodes: a part of the threads' work; returns how much. */
+unsigned pc_threads_manual(peercache_node_t *node);
+void pc_threads_bring_up_bounce(peercache_node_t *node);
+
+/* view.c: membership, ring, former views, seeds. */
+peercache_status_t pc_view_start(peercache_node_t *node);
+void pc_view_leave(peercache_node_t *node);
+void pc_view_fini(peercache_node_t *node);
+void pc_view_beat(peercache_node_t *node, struct pc_conn *conn,
+                  const struct pc_msg *msg);
+void pc_view_table(peercache_node_t *node, const struct pc_msg_table *table,
+                   uint64_t from);
+/* A peer sees another view: compare tables with it. */
+void pc_view_fetch(peercache_node_t *node, struct pc_peer *peer);
+void pc_view_conn_lost(peercache_node_t *node, struct pc_peer *peer);
+void pc_view_seed_is_us(peercache_node_t *node, int32_t seed);
+void pc_view_republishing(peercache_node_t *node, bool busy);
+/* Wait until there is a view to work with; true: there is one now. */
+bool pc_view_wait(peercache_node_t *node, struct peercache_op *op);
+
+/* serve.c */
+void pc_serve_request(void *arg, struct pc_conn *conn,
+                      const struct pc_msg *msg);
+
+/* mem.c: the fabric's registration that covers all pieces, or NULL. */
+struct pc_fabric_mem *pc_mem_cover(const peercache_node_t *node,
+                                   const peercache_item_t *item);
+bool pc_mem_is_valid(const peercache_node_t *node,
+                     const peercache_item_t *item);
+struct pc_mem_table *pc_mem_table_create(void);
+/* The node ends: what is registered is taken from the fabric. */
+void pc_mem_table_close(peercache_node_t *node);
+
+/* The verbs. *_caller runs in the caller's or a copy thread and returns true
+ * when nothing is left for the engine; *_engine goes on in the engine. */
+bool pc_get_caller(struct peercache_op *op);
+void pc_get_engine(struct peercache_op *op);
+bool pc_get_copy(struct peercache_op *op);
+bool pc_exists_caller(struct peercache_op *op);
+void pc_exists_engine(struct peercache_op *op);
+bool pc_put_caller(struct peercache_op *op);
+void pc_put_engine(struct peercache_op *op);
+/* Give back what an ended put still holds. */
+void pc_put_cleanup(struct peercache_op *op);
+void pc_remove_engine(struct peercache_op *op);
+
+#endif /* PC_NODE_NODE_H */

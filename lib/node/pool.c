@@ -1,0 +1,316 @@
+/*
+ * pool.c - the pool's regions, and what the store gives up.
+ *
+ * Regions are allocated and registered in the background, one after the other,
+ * so the node serves while its pool still grows. A region's memory comes from
+ * the fabric, so that peers can read it; without one it is plain memory and
+ * every read of it is served.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "node/node.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Smaller rests of the pool are not worth a region. */
+#define REGION_MIN (64ull << 10)
+/* Descriptors that a node needs for itself and a few peers. */
+#define DESCRIPTORS_MIN 64
+
+/* ---- Limits ----------------------------------------------------------- */
+
+static bool read_number(const char *path, uint64_t *value_p)
+{
+    char text[64];
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return false;
+    }
+    bool found = fgets(text, sizeof(text), file) != NULL &&
+                 sscanf(text, "%lu", value_p) == 1;
+    (void)fclose(file);
+    return found;
+}
+
+/* What may still be allocated: the machine's memory, or the cgroup's. */
+static uint64_t memory_limit(void)
+{
+    uint64_t limit =
+        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t cgroup;
+    if ((read_number("/sys/fs/cgroup/memory.max", &cgroup) ||
+         read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", &cgroup)) &&
+        cgroup < limit) {
+        limit = cgroup;
+    }
+    return limit;
+}
+
+/* Descriptors of this process that are in use; 0 where that cannot be seen. UCX
+ * ends the process when it runs out of them while it starts. */
+static uint64_t open_files(uint64_t limit)
+{
+    uint64_t n = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    if (folder == NULL) {
+        return errno == EMFILE ? limit : 0;
+    }
+    while (readdir(folder) != NULL) {
+        n++;
+    }
+    (void)closedir(folder);
+    return n > 3 ? n - 3 : 0; /* Without ".", ".." and the folder's own. */
+}
+
+static peercache_status_t check_descriptors(char *reason, size_t reason_len)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY) {
+        return PEERCACHE_OK;
+    }
+    uint64_t n_open = open_files(limit.rlim_cur);
+    if (limit.rlim_cur >= DESCRIPTORS_MIN + n_open) {
+        return PEERCACHE_OK;
+    }
+    (void)snprintf(reason, reason_len,
+                   "the limit of open files (ulimit -n) is %llu, of which %llu "
+                   "are open; at least %d more are needed",
+                   (unsigned long long)limit.rlim_cur,
+                   (unsigned long long)n_open, DESCRIPTORS_MIN);
+    return PEERCACHE_IO;
+}
+
+peercache_status_t pc_pool_check(const struct pc_settings *settings,
+                                 char *reason, size_t reason_len)
+{
+    struct rlimit limit;
+    uint64_t memory = memory_limit();
+    uint64_t wanted = settings->global_segment_size;
+    if (settings->mode == PC_MODE_CENTRALIZED &&
+        settings->role != PC_ROLE_WANTED_STORAGE) {
+        wanted = 0; /* A client has no pool. */
+    }
+    if (wanted > memory) {
+        (void)snprintf(reason, reason_len,
+                       "global_segment_size is %llu bytes; allowed is what "
+                       "this host or its cgroup has, %llu bytes",
+                       (unsigned long long)wanted, (unsigned long long)memory);
+        return PEERCACHE_NO_MEMORY;
+    }
+    if (settings->lock_memory && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < wanted) {
+        (void)snprintf(reason, reason_len,
+                       "lock_memory needs %llu bytes; the limit of locked "
+                       "memory (ulimit -l) is %llu bytes",
+                       (unsigned long long)wanted,
+                       (unsigned long long)limit.rlim_cur);
+        return PEERCACHE_NO_MEMORY;
+    }
+    return check_descriptors(reason, reason_len);
+}
+
+/* ---- Regions ---------------------------------------------------------- */
+
+struct announce
+{
+    struct pc_task task;
+    struct peercache_node *node;
+    struct pc_msg_region region;
+};
+
+static void announce_run(struct pc_task *task)
+{
+    struct announce *a = PC_CONTAINER_OF(task, struct announce, task);
+    pc_peers_add_region(&a->node->peers, &a->region);
+    pc_free(a);
+}
+
+static void announce(struct peercache_node *node, uint32_t index,
+                     const struct pc_pool_region *region)
+{
+    struct pc_region_info info;
+    struct announce *a = pc_alloc(1, sizeof(*a));
+    if (a == NULL || !pc_store_region(node->store, index, &info)) {
+        pc_free(a);
+        return;
+    }
+    a->task.run = announce_run;
+    a->node = node;
+    a->region.index = index;
+    a->region.n_slots = info.n_slots;
+    a->region.base = (uint64_t)(uintptr_t)info.addr;
+    a->region.length = info.length;
+    a->region.nonce = info.nonce;
+    a->region.slots_offset = info.slots_offset;
+    if (region->mem != NULL) {
+        a->region.rkey = node->fabric_ops->mem_rkey(region->mem);
+    }
+    if (node->manual) {
+        announce_run(&a->task);
+    } else {
+        pc_engine_submit(&node->engine, &a->task);
+    }
+}
+
+static bool allocate(struct peercache_node *node, uint64_t length,
+                     struct pc_pool_region *region)
+{
+    region->length = length;
+    if (node->fabric != NULL) {
+        struct pc_fabric_mem_params params = {.use = PC_MEM_POOL,
+                                              .kind = PEERCACHE_MEM_HOST,
+                                              .len = (size_t)length,
+                                              .numa_node = -1};
+        if (node->fabric_ops->mem_register(node->fabric, &params,
+                                           &region->mem) == PEERCACHE_OK) {
+            region->addr = node->fabric_ops->mem_addr(region->mem);
+            return true;
+        }
+        PC_WARN("pool", "the fabric gave no memory, using plain memory");
+        region->mem = NULL;
+    }
+    region->addr = mmap(NULL, (size_t)length, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (region->addr == MAP_FAILED) {
+        region->addr = NULL;
+        return false;
+    }
+    (void)madvise(region->addr, (size_t)length, MADV_DONTDUMP);
+    return true;
+}
+
+static void release(struct peercache_node *node, struct pc_pool_region *region)
+{
+    if (region->mem != NULL) {
+        node->fabric_ops->mem_deregister(region->mem);
+    } else if (region->addr != NULL) {
+        (void)munmap(region->addr, (size_t)region->length);
+    }
+    region->mem = NULL;
+    region->addr = NULL;
+}
+
+static uint64_t next_length(const struct peercache_node *node)
+{
+    uint64_t done = (uint64_t)node->n_regions * node->settings.region_size;
+    uint64_t total = node->settings.global_segment_size;
+    if (done >= total || node->n_regions >= PC_REGIONS_MAX) {
+        return 0;
+    }
+    uint64_t rest = total - done;
+    uint64_t length =
+        rest < node->settings.region_size ? rest : node->settings.region_size;
+    return length / 4096 * 4096;
+}
+
+bool pc_pool_grow(struct peercache_node *node)
+{
+    struct pc_pool_region region = {0};
+    uint32_t index;
+    uint64_t length = next_length(node);
+    if (length < REGION_MIN || !allocate(node, length, &region)) {
+        if (length >= REGION_MIN) {
+            PC_ERROR("pool",
+                     "no memory for region %zu, the pool stays at %zu "
+                     "regions",
+                     node->n_regions, node->n_regions);
+        }
+        return false;
+    }
+    if (node->settings.lock_memory && mlock(region.addr, (size_t)length) != 0) {
+        PC_WARN("pool", "region %zu cannot be locked in memory",
+                node->n_regions);
+    }
+    peercache_status_t status =
+        pc_store_add_region(node->store, region.addr, length, &index);
+    if (status != PEERCACHE_OK) {
+        PC_ERROR("pool", "region %zu cannot be used: %s", node->n_regions,
+                 peercache_strerror(status));
+        release(node, &region);
+        return false;
+    }
+    (void)pthread_mutex_lock(&node->pool_lock);
+    node->regions[node->n_regions++] = region;
+    (void)pthread_mutex_unlock(&node->pool_lock);
+    announce(node, index, &region);
+    if (pc_event_get(&node->pool_ready) == 0) {
+        pc_event_set(&node->pool_ready, 1);
+    }
+    return true;
+}
+
+void pc_pool_free(struct peercache_node *node)
+{
+    for (size_t i = 0; i < node->n_regions; i++) {
+        release(node, &node->regions[i]);
+    }
+    pc_free(node->regions);
+    node->regions = NULL;
+    node->n_regions = 0;
+}
+
+/* ---- What the store gave up ------------------------------------------- */
+
+static void gone_run(struct pc_task *task)
+{
+    struct peercache_node *node =
+        PC_CONTAINER_OF(task, struct peercache_node, gone_task);
+    /* Off before the look: what comes later queues the task again. */
+    atomic_store_explicit(&node->gone_any, false, memory_order_release);
+    (void)pc_pool_drain_gone(node);
+}
+
+void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
+{
+    struct peercache_node *node = arg;
+    if (why == PC_GONE_EVICTED) {
+        pc_metrics_add(&node->metrics, PC_METRIC_EVICTIONS, 1);
+    }
+    (void)pthread_mutex_lock(&node->gone_lock);
+    if (node->n_gone == node->gone_capacity) {
+        size_t n = node->gone_capacity == 0 ? 256 : node->gone_capacity * 2;
+        struct pc_place *gone = pc_realloc(node->gone, n, sizeof(*gone));
+        if (gone != NULL) {
+            node->gone = gone;
+            node->gone_capacity = n;
+        }
+    }
+    bool kept = node->n_gone < node->gone_capacity;
+    if (kept) {
+        node->gone[node->n_gone++] = *place;
+    }
+    (void)pthread_mutex_unlock(&node->gone_lock);
+    if (!kept) {
+        /* The record stays and costs readers a failed proof. */
+        pc_metrics_add(&node->metrics, PC_METRIC_FIFO_DROPPED, 1);
+    }
+    /* acq_rel: the task is queued by the one who turns the flag on. */
+    if (!node->manual && !atomic_exchange_explicit(&node->gone_any, true,
+                                                   memory_order_acq_rel)) {
+        node->gone_task.run = gone_run;
+        pc_engine_submit(&node->engine, &node->gone_task);
+    }
+}
+
+unsigned pc_pool_drain_gone(struct peercache_node *node)
+{
+    (void)pthread_mutex_lock(&node->gone_lock);
+    struct pc_place *gone = node->gone;
+    size_t n = node->n_gone;
+    node->gone = NULL;
+    node->n_gone = 0;
+    node->gone_capacity = 0;
+    (void)pthread_mutex_unlock(&node->gone_lock);
+    for (size_t i = 0; i < n; i++) {
+        pc_publish_retract(node, &gone[i]);
+    }
+    pc_free(gone);
+    return (unsigned)n;
+}

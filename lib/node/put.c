@@ -1,0 +1,494 @@
+/*
+ * put.c - the put (p2p: into our own pool).
+ *
+ *     caller: held here already ───────────────────────────────────► DONE
+ *        │ else reserve, copy, checksum (a quarter of the pool at a time)
+ *        ▼
+ *     WRITTEN ─► ASKED: does anybody hold it? ─ no ─► seal, publish ─►
+ * PUBLISHED │ maybe                              ▲                │ ▼ │ no ▼
+ *               TOUCHING: holder, do you? ──────────────┘     enough owners:
+ * DONE └─ yes: give the reservation back ─► DONE
+ *
+ * Reservations end only here, in the hands of their writer (rule 1). A slot is
+ * sealed before its record is published (I1), and stays pinned until the
+ * publish is queued, so that no retract can overtake it (rule 11). A put that
+ * times out leaves its slot; the publish goes on by itself.
+ */
+#include "base/mem.h"
+#include "node/ask.h"
+#include "node/node.h"
+
+/* ---- In the caller's thread ------------------------------------------- */
+
+/* Whether a holder that we can look at has it (rule 6). */
+static bool neighbour_has_it(struct peercache_op *op, size_t i)
+{
+    struct pc_record record;
+    struct peercache_node *node = op->node;
+    if (!pc_cache_get(node->cache, op->state[i].digest, op->started_ns,
+                      &record) ||
+        record.length != op->state[i].length) {
+        return false;
+    }
+    struct pc_mapping *m =
+        pc_mappings_acquire(&node->mappings, record.incarnation, record.region);
+    const struct pc_slot_header *header;
+    const void *bytes;
+    if (m == NULL) {
+        return false;
+    }
+    struct pc_slot_want want = {record.digest, record.generation, record.length,
+                                record.offset};
+    bool there = pc_mapping_locate(m, record.slot, record.offset, record.length,
+                                   &header, &bytes) &&
+                 pc_slot_matches(header, &want);
+    pc_mappings_release(m);
+    return there;
+}
+
+static void skip(struct peercache_op *op, size_t i)
+{
+    op->items[i].value_len = op->state[i].length;
+    pc_metrics_add(&op->node->metrics, PC_METRIC_WRITE_SKIPPED, 1);
+    pc_op_item_done(op, i, PEERCACHE_OK, PEERCACHE_FROM_NONE);
+}
+
+/* Held here, or at a neighbour: nothing to store. True: the item is settled,
+ * or waits for the publish of an earlier put. */
+static bool is_held(struct peercache_op *op, size_t i)
+{
+    struct pc_op_item *state = &op->state[i];
+    struct pc_place place;
+    if (pc_store_find(op->node->store, state->digest, true, &place) &&
+        place.length == state->length) {
+        if (place.published) {
+            skip(op, i);
+        } else {
+            state->places[0].generation = place.generation;
+            state->state = PC_ITEM_PUBLISHED;
+        }
+        return true;
+    }
+    if (op->node->settings.data_replicas == 1 && neighbour_has_it(op, i)) {
+        skip(op, i);
+        return true;
+    }
+    return false;
+}
+
+/* ---- Dedupe: the probe ------------------------------------------------ */
+
+/*
+ * Asks the directory where the keys of one part may be held, while the caller
+ * copies. It is made by the caller and belongs to the engine from then on; the
+ * operation finds it when it enters the engine, and waits for it if need be.
+ */
+struct pc_put_probe
+{
+    struct pc_task task;
+    struct pc_lookup lookup;
+    struct peercache_node *node;
+    struct peercache_op *op; /* Waits for it. */
+    uint64_t deadline_ns;
+    bool over;
+    uint32_t n;
+    struct pc_digest *digests;
+    uint32_t *items;
+    uint64_t *lengths;
+    struct pc_record *found; /* length 0: nobody is known to hold it. */
+};
+
+static void probe_free(struct pc_put_probe *probe)
+{
+    pc_free(probe->digests);
+    pc_free(probe->items);
+    pc_free(probe->lengths);
+    pc_free(probe->found);
+    pc_free(probe);
+}
+
+static void probe_found(struct pc_lookup *lookup, uint32_t k,
+                        const struct pc_record *records, size_t n)
+{
+    struct pc_put_probe *probe =
+        PC_CONTAINER_OF(lookup, struct pc_put_probe, lookup);
+    for (size_t r = 0; r < n && probe->found[k].length == 0; r++) {
+        if (records[r].incarnation != probe->node->self.incarnation &&
+            records[r].length == probe->lengths[k]) {
+            probe->found[k] = records[r];
+        }
+    }
+}
+
+static void probe_ended(struct pc_lookup *lookup, uint32_t k,
+                        enum pc_lookup_answer answer)
+{
+    (void)lookup;
+    (void)k;
+    (void)answer; /* Only a holder's own word matters. */
+}
+
+static void probe_progress(struct pc_lookup *lookup)
+{
+    (void)lookup;
+}
+
+static void probe_over(struct pc_put_probe *probe)
+{
+    struct peercache_op *op = probe->op;
+    probe->over = true;
+    if (op != NULL) {
+        op->n_under_way--;
+        probe->op = NULL;
+        pc_op_advance(op);
+    }
+}
+
+static void probe_finished(struct pc_lookup *lookup)
+{
+    probe_over(PC_CONTAINER_OF(lookup, struct pc_put_probe, lookup));
+}
+
+static void probe_run(struct pc_task *task)
+{
+    struct pc_put_probe *probe =
+        PC_CONTAINER_OF(task, struct pc_put_probe, task);
+    struct peercache_node *node = probe->node;
+    probe->lookup.found = probe_found;
+    probe->lookup.ended = probe_ended;
+    probe->lookup.progress = probe_progress;
+    probe->lookup.finished = probe_finished;
+    if (atomic_load_explicit(&node->closing, memory_order_acquire) ||
+        pc_lookup_start(&probe->lookup, node, PC_LOOKUP_HINT, probe->digests,
+                        probe->items, probe->n,
+                        probe->deadline_ns) != PEERCACHE_OK) {
+        probe_over(probe);
+    }
+}
+
+static void probe_start(struct peercache_op *op, size_t first, size_t end,
+                        size_t n)
+{
+    struct peercache_node *node = op->node;
+    /* relaxed: a hint; a node that joins now is asked for the next part. */
+    if (atomic_load_explicit(&node->n_members, memory_order_relaxed) <= 1 ||
+        op->probe != NULL) {
+        return;
+    }
+    struct pc_put_probe *probe = pc_alloc(1, sizeof(*probe));
+    if (probe == NULL) {
+        return; /* Stored without asking. */
+    }
+    probe->digests = pc_alloc(n, sizeof(*probe->digests));
+    probe->items = pc_alloc(n, sizeof(*probe->items));
+    probe->found = pc_alloc(n, sizeof(*probe->found));
+    probe->lengths = pc_alloc(n, sizeof(*probe->lengths));
+    if (probe->digests == NULL || probe->items == NULL ||
+        probe->found == NULL || probe->lengths == NULL) {
+        probe_free(probe);
+        return;
+    }
+    for (size_t i = first; i < end; i++) {
+        if (op->state[i].state == PC_ITEM_NEW) {
+            op->state[i].u.put.probe = probe->n;
+            probe->digests[probe->n] = op->state[i].digest;
+            probe->items[probe->n] = probe->n;
+            probe->lengths[probe->n] = op->state[i].length;
+            probe->n++;
+        }
+    }
+    probe->node = node;
+    probe->deadline_ns = op->deadline_ns;
+    probe->task.run = probe_run;
+    op->probe = probe;
+    pc_engine_submit(&node->engine, &probe->task);
+}
+
+/* Engine: what the probe found, once; true: it is still asking. */
+static bool probe_is_asking(struct peercache_op *op)
+{
+    struct pc_put_probe *probe = op->probe;
+    if (probe == NULL) {
+        return false;
+    }
+    if (!probe->over) {
+        if (probe->op == NULL) {
+            probe->op = op;
+            op->n_under_way++;
+        }
+        return true;
+    }
+    for (size_t i = 0; i < op->n_items; i++) {
+        struct pc_op_item *state = &op->state[i];
+        if (state->state != PC_ITEM_WRITTEN || state->u.put.probe >= probe->n ||
+            !pc_digest_equal(probe->digests[state->u.put.probe],
+                             state->digest)) {
+            continue;
+        }
+        const struct pc_record *record = &probe->found[state->u.put.probe];
+        if (record->length == state->length) {
+            state->places[0] = *record;
+            state->n_places = 1;
+            state->at = 0;
+        }
+    }
+    op->probe = NULL;
+    probe_free(probe);
+    return false;
+}
+
+static void probe_drop(struct peercache_op *op)
+{
+    struct pc_put_probe *probe = op->probe;
+    if (probe == NULL) {
+        return;
+    }
+    if (probe->op != NULL) {
+        op->n_under_way--;
+    }
+    pc_lookup_stop(&probe->lookup);
+    op->probe = NULL;
+    probe_free(probe);
+}
+
+/* ---- In the caller's thread: the copy ---------------------------------- */
+
+/* The pool's first region may still be on its way. */
+static bool wait_for_pool(struct peercache_op *op)
+{
+    struct peercache_node *node = op->node;
+    uint64_t now = pc_clock_now(&node->clock);
+    if (node->manual || now >= op->deadline_ns) {
+        return pc_event_get(&node->pool_ready) != 0;
+    }
+    return pc_event_wait(&node->pool_ready, 0, op->deadline_ns - now);
+}
+
+static void write_item(struct peercache_op *op, size_t i)
+{
+    struct peercache_node *node = op->node;
+    struct pc_op_item *state = &op->state[i];
+    peercache_status_t status = pc_store_reserve(
+        node->store, state->digest, state->length, &state->u.put.reservation);
+    if (status != PEERCACHE_OK) {
+        /* A larger region may still come; nothing is larger than a region. */
+        if (status == PEERCACHE_TOO_LARGE &&
+            state->length <= pc_store_value_max(node->settings.region_size) &&
+            pc_event_get(&node->pool_ready) != 2) {
+            status = PEERCACHE_NO_SPACE;
+        }
+        pc_op_item_done(op, i, status, PEERCACHE_FROM_NONE);
+        return;
+    }
+    state->u.put.checksum =
+        pc_copy_checksum(state->u.put.reservation.addr, op->items[i].pieces,
+                         op->items[i].n_pieces);
+    state->state = PC_ITEM_WRITTEN;
+}
+
+static uint64_t quarter_of_pool(struct peercache_node *node)
+{
+    struct pc_store_stats stats;
+    pc_store_stats(node->store, &stats);
+    return stats.capacity / 4;
+}
+
+/* The items of this part: as many as a quarter of the pool takes. */
+static size_t end_of_part(const struct peercache_op *op)
+{
+    uint64_t budget = quarter_of_pool(op->node);
+    uint64_t bytes = op->state[op->next].length;
+    size_t end = op->next + 1;
+    while (end < op->n_items && bytes + op->state[end].length <= budget) {
+        bytes += op->state[end++].length;
+    }
+    return end;
+}
+
+bool pc_put_caller(struct peercache_op *op)
+{
+    struct peercache_node *node = op->node;
+    if (pc_event_get(&node->pool_ready) == 0) {
+        if (!op->blocking && !op->on_copier) {
+            return false; /* An asynchronous call does not wait. */
+        }
+        (void)wait_for_pool(op);
+    }
+    size_t end = end_of_part(op);
+    size_t n_new = 0;
+    for (size_t i = op->next; i < end; i++) {
+        if (op->state[i].state == PC_ITEM_NEW) {
+            n_new += !is_held(op, i);
+        }
+    }
+    if (n_new > 0) {
+        probe_start(op, op->next, end, n_new);
+    }
+    for (; op->next < end; op->next++) {
+        if (pc_clock_now(&node->clock) >= op->deadline_ns ||
+            atomic_load_explicit(&op->cancel, memory_order_relaxed)) {
+            break; /* The engine ends it. */
+        }
+        if (op->state[op->next].state == PC_ITEM_NEW) {
+            write_item(op, op->next);
+        }
+    }
+    if (pc_store_wants_eviction(node->store)) {
+        pc_threads_wake_evictor(node);
+    }
+    return op->n_open == 0 && op->probe == NULL;
+}
+
+/* ---- Seal and publish ------------------------------------------------- */
+
+void pc_put_settled(struct pc_list *wait, peercache_status_t status)
+{
+    struct pc_op_item *state =
+        PC_CONTAINER_OF(wait, struct pc_op_item, u.put.wait);
+    struct peercache_op *op = state->u.put.op;
+    size_t i = (size_t)(state - op->state);
+    pc_list_remove(wait);
+    op->n_under_way--;
+    op->items[i].value_len = state->length;
+    pc_op_item_done(op, i, status, PEERCACHE_FROM_NONE);
+    pc_op_advance(op);
+}
+
+static void wait_for(struct peercache_op *op, size_t i,
+                     struct pc_publication *publication)
+{
+    struct pc_op_item *state = &op->state[i];
+    state->u.put.op = op;
+    pc_list_init(&state->u.put.wait);
+    state->state = PC_ITEM_PUBLISHED;
+    op->n_under_way++;
+    pc_publish_wait(op->node, publication, &state->u.put.wait);
+}
+
+static void seal(struct peercache_op *op, size_t i)
+{
+    struct peercache_node *node = op->node;
+    struct pc_op_item *state = &op->state[i];
+    struct pc_pin pin;
+    pc_store_seal(node->store, &state->u.put.reservation, state->u.put.checksum,
+                  &pin);
+    pc_metrics_add(&node->metrics, PC_METRIC_WRITE_STORED, 1);
+    pc_metrics_add(&node->metrics, PC_METRIC_BYTES_WRITTEN, state->length);
+    struct pc_publication *publication =
+        pc_publish_place(node, &pin.place, NULL);
+    if (publication == NULL) {
+        state->state = PC_ITEM_PUBLISHED;
+        pc_op_item_done(op, i, PEERCACHE_NO_MEMORY, PEERCACHE_FROM_NONE);
+    } else {
+        wait_for(op, i, publication);
+    }
+    pc_store_unpin(node->store, &pin);
+}
+
+/* A put that found the value here, not yet published: join that publish. */
+static void join(struct peercache_op *op, size_t i)
+{
+    struct pc_publication *publication =
+        pc_publish_find(op->node, op->state[i].places[0].generation);
+    struct pc_place place;
+    if (publication == NULL) {
+        if (!pc_store_find(op->node->store, op->state[i].digest, false,
+                           &place) ||
+            place.published) {
+            skip(op, i); /* Settled meanwhile. */
+            return;
+        }
+        /* Nobody took its record so far: try again. */
+        publication = pc_publish_place(op->node, &place, NULL);
+    }
+    if (publication == NULL) {
+        pc_op_item_done(op, i, PEERCACHE_NO_MEMORY, PEERCACHE_FROM_NONE);
+    } else {
+        wait_for(op, i, publication);
+    }
+}
+
+/* ---- Dedupe: the holder's word ---------------------------------------- */
+
+static void touched(struct peercache_op *op, uint32_t i,
+                    peercache_status_t status)
+{
+    struct pc_op_item *state = &op->state[i];
+    if (status == PEERCACHE_OK) {
+        pc_store_abandon(op->node->store, &state->u.put.reservation);
+        skip(op, i);
+    } else {
+        state->n_places = 0;
+        state->state = PC_ITEM_WRITTEN;
+    }
+}
+
+/* Items whose supposed holder is the same node share a request. */
+static void touch_group(struct peercache_op *op, uint32_t first)
+{
+    uint32_t group[256];
+    size_t n = 0;
+    uint64_t holder = op->state[first].places[0].incarnation;
+    struct pc_peer *peer = pc_peers_find(&op->node->peers, holder);
+    for (uint32_t i = first; i < op->n_items && n < PC_ARRAY_LEN(group); i++) {
+        struct pc_op_item *state = &op->state[i];
+        if (state->state == PC_ITEM_WRITTEN && state->n_places > 0 &&
+            state->places[0].incarnation == holder) {
+            group[n++] = i;
+        }
+    }
+    bool asked = peer != NULL && pc_peer_is_usable(peer) &&
+                 pc_ask_start(op, peer, PC_MSG_TOUCH, group, n, touched);
+    for (size_t k = 0; k < n; k++) {
+        if (asked) {
+            op->state[group[k]].state = PC_ITEM_TOUCHING;
+        } else {
+            op->state[group[k]].n_places = 0;
+        }
+    }
+}
+
+void pc_put_engine(struct peercache_op *op)
+{
+    if (probe_is_asking(op)) {
+        return;
+    }
+    for (uint32_t i = 0; i < op->n_items; i++) {
+        struct pc_op_item *state = &op->state[i];
+        if (state->state == PC_ITEM_PUBLISHED &&
+            !pc_list_is_linked(&state->u.put.wait)) {
+            join(op, i);
+        } else if (state->state == PC_ITEM_WRITTEN) {
+            if (state->n_places > 0 && op->node->settings.data_replicas == 1) {
+                touch_group(op, i);
+            }
+            if (state->state == PC_ITEM_WRITTEN) {
+                seal(op, i);
+            }
+        }
+    }
+}
+
+void pc_put_cleanup(struct peercache_op *op)
+{
+    probe_drop(op);
+    for (size_t i = 0; i < op->n_items; i++) {
+        struct pc_op_item *state = &op->state[i];
+        switch (state->state) {
+        case PC_ITEM_WRITTEN:
+        case PC_ITEM_ASKED:
+        case PC_ITEM_TOUCHING:
+            pc_store_abandon(op->node->store, &state->u.put.reservation);
+            state->state = PC_ITEM_NEW;
+            break;
+        case PC_ITEM_PUBLISHED:
+            if (pc_list_is_linked(&state->u.put.wait)) {
+                pc_list_remove(&state->u.put.wait);
+                op->n_under_way--;
+            }
+            break;
+        default:
+            break;
+        }
+    }
+}

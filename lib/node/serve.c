@@ -1,0 +1,376 @@
+/*
+ * serve.c - what other nodes ask of us. With the engine's role; nothing here
+ * waits.
+ */
+#include "base/log.h"
+#include "base/mem.h"
+#include "node/node.h"
+
+#include <string.h>
+
+/* An answer that cannot be encoded or queued ends the connection: its asker
+ * must not wait for its deadline. */
+static void answer(struct pc_conn *conn, struct pc_msg *msg)
+{
+    if (pc_conn_send(conn, msg, NULL, 0, NULL, NULL) != PEERCACHE_OK) {
+        pc_conn_fail(conn, msg->request, PEERCACHE_NO_MEMORY,
+                     "no memory for the answer");
+    }
+}
+
+static void no_memory(struct pc_conn *conn, const struct pc_msg *msg)
+{
+    pc_conn_fail(conn, msg->request, PEERCACHE_NO_MEMORY, "no memory");
+}
+
+/* ---- Directory -------------------------------------------------------- */
+
+static void add_holder(struct peercache_node *node, struct pc_msg_found *found,
+                       uint64_t incarnation)
+{
+    const struct pc_member *member =
+        incarnation == node->self.incarnation
+            ? &node->self
+            : pc_cluster_find(node->cluster, incarnation);
+    for (uint32_t i = 0; i < found->n_holders; i++) {
+        if (found->holders[i].incarnation == incarnation) {
+            return;
+        }
+    }
+    if (member == NULL) {
+        struct pc_peer *peer = pc_peers_find(&node->peers, incarnation);
+        member = peer == NULL ? NULL : &peer->member;
+    }
+    if (member != NULL) {
+        found->holders[found->n_holders++] = *member;
+    }
+}
+
+static bool find_key(struct peercache_node *node, struct pc_msg_found *found,
+                     struct pc_digest digest)
+{
+    struct pc_record *records = &found->records[found->n_records];
+    size_t n =
+        pc_shard_lookup(node->shard, digest, records, PC_HOLDERS_PER_KEY);
+    if (n > PC_HOLDERS_PER_KEY) {
+        n = PC_HOLDERS_PER_KEY;
+    }
+    size_t live = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!pc_node_is_dead(node, records[i].incarnation)) {
+            records[live++] = records[i];
+            add_holder(node, found, records[i].incarnation);
+        }
+    }
+    found->counts[found->n_keys++] = (uint8_t)live;
+    found->n_records += (uint32_t)live;
+    return live > 0;
+}
+
+static void on_lookup(struct peercache_node *node, struct pc_conn *conn,
+                      const struct pc_msg *msg)
+{
+    const struct pc_msg_lookup *lookup = &msg->u.lookup;
+    size_t n_max = (size_t)lookup->n_keys * PC_HOLDERS_PER_KEY;
+    struct pc_msg out = {.type = PC_MSG_FOUND, .request = msg->request};
+    struct pc_msg_found *found = &out.u.found;
+    found->view = pc_ring_view(node->ring);
+    found->counts = pc_alloc(lookup->n_keys, 1);
+    found->records = pc_alloc(n_max, sizeof(*found->records));
+    found->holders = pc_alloc(n_max, sizeof(*found->holders));
+    if (found->counts == NULL || found->records == NULL ||
+        found->holders == NULL) {
+        no_memory(conn, msg);
+    } else {
+        bool former = (lookup->flags & PC_LOOKUP_FORMER) != 0;
+        for (uint32_t i = 0; i < lookup->n_keys; i++) {
+            if (!find_key(node, found, lookup->digests[i]) && !former &&
+                !pc_ring_owns(node->ring, lookup->digests[i],
+                              node->self.incarnation)) {
+                found->wrong_view = true; /* Our absence means nothing. */
+            }
+        }
+        answer(conn, &out);
+    }
+    pc_free(found->counts);
+    pc_free(found->records);
+    pc_free(found->holders);
+}
+
+static uint8_t take_entry(struct peercache_node *node, uint8_t kind,
+                          const struct pc_record *record)
+{
+    if (kind == PC_RETRACT) {
+        (void)pc_shard_retract(node->shard, record);
+        return PC_PUBLISH_OK;
+    }
+    if (pc_shard_publish(node->shard, record) != PEERCACHE_OK) {
+        return PC_PUBLISH_REFUSED;
+    }
+    return pc_ring_owns(node->ring, record->digest, node->self.incarnation)
+               ? PC_PUBLISH_OK
+               : PC_PUBLISH_FOREIGN;
+}
+
+static void on_publish(struct peercache_node *node, struct pc_conn *conn,
+                       const struct pc_msg *msg)
+{
+    const struct pc_msg_publish *publish = &msg->u.publish;
+    struct pc_msg out = {.type = PC_MSG_PUBLISHED, .request = msg->request};
+    /* A holder speaks for itself alone (I4). */
+    bool own = publish->incarnation == conn->remote.incarnation;
+    out.u.published.view = pc_ring_view(node->ring);
+    out.u.published.n_entries = publish->n_entries;
+    out.u.published.results = pc_alloc(publish->n_entries, 1);
+    if (out.u.published.results == NULL) {
+        no_memory(conn, msg);
+        return;
+    }
+    for (uint32_t i = 0; i < publish->n_entries; i++) {
+        const struct pc_record *record = &publish->records[i];
+        out.u.published.results[i] =
+            own && record->incarnation == publish->incarnation
+                ? take_entry(node, publish->kinds[i], record)
+                : PC_PUBLISH_REFUSED;
+    }
+    answer(conn, &out);
+    pc_free(out.u.published.results);
+}
+
+/* ---- Values ----------------------------------------------------------- */
+
+static void on_touch(struct peercache_node *node, struct pc_conn *conn,
+                     const struct pc_msg *msg)
+{
+    const struct pc_msg_touch *touch = &msg->u.touch;
+    struct pc_msg out = {.type = PC_MSG_TOUCHED, .request = msg->request};
+    out.u.statuses.n_keys = touch->n_keys;
+    out.u.statuses.statuses = pc_alloc(touch->n_keys, 1);
+    if (out.u.statuses.statuses == NULL) {
+        no_memory(conn, msg);
+        return;
+    }
+    for (uint32_t i = 0; i < touch->n_keys; i++) {
+        const struct pc_record *record = &touch->records[i];
+        struct pc_place place;
+        bool held = !node->client &&
+                    pc_store_find(node->store, record->digest, true, &place) &&
+                    place.published && place.generation == record->generation &&
+                    place.length == record->length;
+        out.u.statuses.statuses[i] =
+            (int8_t)(held ? PEERCACHE_OK : PEERCACHE_NOT_FOUND);
+    }
+    answer(conn, &out);
+    pc_free(out.u.statuses.statuses);
+}
+
+/* The pins of a served read; they last until the kernel has the bytes. */
+struct serving
+{
+    struct peercache_node *node;
+    uint32_t n_pins;
+    struct pc_pin *pins;
+    peercache_piece_t *pieces;
+};
+
+static void serving_free(struct serving *s)
+{
+    for (uint32_t i = 0; i < s->n_pins; i++) {
+        pc_store_unpin(s->node->store, &s->pins[i]);
+    }
+    pc_free(s->pins);
+    pc_free(s->pieces);
+    pc_free(s);
+}
+
+static void serving_sent(void *arg)
+{
+    serving_free(arg);
+}
+
+static struct serving *serving_new(struct peercache_node *node, uint32_t n)
+{
+    struct serving *s = pc_alloc(1, sizeof(*s));
+    if (s == NULL) {
+        return NULL;
+    }
+    s->node = node;
+    s->pins = pc_alloc(n, sizeof(*s->pins));
+    s->pieces = pc_alloc(n, sizeof(*s->pieces));
+    if (s->pins == NULL || s->pieces == NULL) {
+        serving_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* Served reads name the digest; slot and generation are hints (rule 10). */
+static void serve_key(struct serving *s, const struct pc_record *wanted,
+                      struct pc_msg_pages *pages, uint32_t i)
+{
+    struct pc_pin *pin = &s->pins[s->n_pins];
+    pages->statuses[i] = PEERCACHE_NOT_FOUND;
+    if (s->node->client || !pc_store_pin(s->node->store, wanted->digest, pin)) {
+        return;
+    }
+    pages->generations[i] = pin->place.generation;
+    pages->lengths[i] = pin->place.length;
+    pages->checksums[i] = pin->place.checksum;
+    if (pin->place.length != wanted->length) {
+        pages->statuses[i] = PEERCACHE_SIZE_MISMATCH;
+        pc_store_unpin(s->node->store, pin);
+        return;
+    }
+    pages->statuses[i] = PEERCACHE_OK;
+    s->pieces[s->n_pins].addr = (void *)(uintptr_t)pin->addr;
+    s->pieces[s->n_pins].len = (size_t)pin->place.length;
+    s->n_pins++;
+    pc_metrics_add(&s->node->metrics, PC_METRIC_BYTES_SERVED,
+                   pin->place.length);
+}
+
+static void serve(struct peercache_node *node, struct pc_conn *conn,
+                  const struct pc_msg *msg, struct pc_msg_pages *pages)
+{
+    const struct pc_msg_read *read = &msg->u.read;
+    struct serving *s = serving_new(node, read->n_keys);
+    if (s == NULL) {
+        no_memory(conn, msg);
+        return;
+    }
+    for (uint32_t i = 0; i < read->n_keys; i++) {
+        serve_key(s, &read->records[i], pages, i);
+    }
+    struct pc_msg out = {.type = PC_MSG_PAGES, .request = msg->request};
+    out.u.pages = *pages;
+    if (pc_conn_send(conn, &out, s->pieces, s->n_pins, serving_sent, s) !=
+        PEERCACHE_OK) {
+        serving_free(s);
+        no_memory(conn, msg);
+    }
+}
+
+static void on_read(struct peercache_node *node, struct pc_conn *conn,
+                    const struct pc_msg *msg)
+{
+    uint32_t n = msg->u.read.n_keys;
+    struct pc_msg_pages pages = {.incarnation = node->self.incarnation,
+                                 .n_keys = n};
+    pages.statuses = pc_alloc(n, sizeof(*pages.statuses));
+    pages.generations = pc_alloc(n, sizeof(*pages.generations));
+    pages.lengths = pc_alloc(n, sizeof(*pages.lengths));
+    pages.checksums = pc_alloc(n, sizeof(*pages.checksums));
+    if (pages.statuses == NULL || pages.generations == NULL ||
+        pages.lengths == NULL || pages.checksums == NULL) {
+        no_memory(conn, msg);
+    } else {
+        serve(node, conn, msg, &pages);
+    }
+    pc_free(pages.statuses);
+    pc_free(pages.generations);
+    pc_free(pages.lengths);
+    pc_free(pages.checksums);
+}
+
+/* Less than the asker's patience with a silent peer. */
+#define REMOVE_WAIT_NS (100 * PC_MS)
+
+/* A remove is answered when the owners have taken the retracts, so that a
+ * lookup after it does not find what is gone. */
+struct removal
+{
+    struct pc_barrier barrier;
+    struct pc_conn *conn;
+    struct pc_msg out;
+};
+
+static void removal_done(struct pc_barrier *barrier)
+{
+    struct removal *r = PC_CONTAINER_OF(barrier, struct removal, barrier);
+    if (r->conn->state == PC_CONN_READY) {
+        answer(r->conn, &r->out);
+    }
+    pc_conn_unref(r->conn);
+    pc_free(r->out.u.statuses.statuses);
+    pc_free(r);
+}
+
+static void on_remove(struct peercache_node *node, struct pc_conn *conn,
+                      const struct pc_msg *msg)
+{
+    const struct pc_msg_remove *remove = &msg->u.remove;
+    struct removal *r = pc_alloc(1, sizeof(*r));
+    int8_t *statuses = pc_alloc(remove->n_keys, 1);
+    if (r == NULL || statuses == NULL) {
+        pc_free(r);
+        pc_free(statuses);
+        no_memory(conn, msg);
+        return;
+    }
+    for (uint32_t i = 0; i < remove->n_keys; i++) {
+        bool gone =
+            !node->client && pc_store_remove(node->store, remove->digests[i]);
+        pc_metrics_add(&node->metrics, PC_METRIC_REMOVED, gone);
+        statuses[i] = (int8_t)(gone ? PEERCACHE_OK : PEERCACHE_NOT_FOUND);
+    }
+    (void)pc_pool_drain_gone(node);
+    r->conn = conn;
+    conn->refs++; /* It may close before the owners have answered. */
+    r->out.type = PC_MSG_REMOVED;
+    r->out.request = msg->request;
+    r->out.u.statuses.n_keys = remove->n_keys;
+    r->out.u.statuses.statuses = statuses;
+    if (!pc_publish_barrier(node, &r->barrier, REMOVE_WAIT_NS, removal_done)) {
+        answer(conn, &r->out);
+        conn->refs--;
+        pc_free(statuses);
+        pc_free(r);
+    }
+}
+
+/* ---- All -------------------------------------------------------------- */
+
+void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
+{
+    struct peercache_node *node = arg;
+    struct pc_msg pong;
+    switch (msg->type) {
+    case PC_MSG_BEAT:
+        pc_view_beat(node, conn, msg);
+        break;
+    case PC_MSG_TABLE:
+        pc_view_table(node, &msg->u.table, conn->remote.incarnation);
+        break;
+    case PC_MSG_LOOKUP:
+        on_lookup(node, conn, msg);
+        break;
+    case PC_MSG_PUBLISH:
+        on_publish(node, conn, msg);
+        break;
+    case PC_MSG_TOUCH:
+        on_touch(node, conn, msg);
+        break;
+    case PC_MSG_READ:
+        on_read(node, conn, msg);
+        break;
+    case PC_MSG_REMOVE:
+        on_remove(node, conn, msg);
+        break;
+    case PC_MSG_REGION:
+        if (conn->outgoing) {
+            pc_paths_region(conn->peer, &msg->u.region);
+        }
+        break;
+    case PC_MSG_PING:
+        pong.type = PC_MSG_PONG;
+        pong.request = msg->request;
+        pong.u.ping = msg->u.ping;
+        answer(conn, &pong);
+        break;
+    default:
+        PC_DEBUG("serve", "unexpected %s from %s", pc_msg_name(msg->type),
+                 conn->remote.id.text);
+        pc_conn_close(conn, PEERCACHE_PROTOCOL);
+        break;
+    }
+}

@@ -1,0 +1,162 @@
+/*
+ * metrics.h - every number a node tells: one table, atomic counters.
+ *
+ * Names, types, help texts, the Prometheus output and the documentation come
+ * from the table. Counters only grow; gauges are set when asked. Any thread.
+ */
+#ifndef PC_OBS_METRICS_H
+#define PC_OBS_METRICS_H
+
+#include "base/text.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/*
+ * X(ID, kind, name, labels, help): one line a series; lines of one family are
+ * neighbours. Everything is prefixed peercache_. Counts are objects (items of
+ * a call) unless the name says otherwise.
+ */
+#define PC_METRIC_MAP(X)                                                       \
+    X(READ_REQUESTS, COUNTER, "read_requests_total", "",                       \
+      "values asked by get")                                                   \
+    X(READ_HITS, COUNTER, "read_hits_total", "", "values delivered by get")    \
+    X(READ_MISSES, COUNTER, "read_misses_total", "", "values not delivered")   \
+    X(READ_LOCAL, COUNTER, "read_local_hits_total", "", "from our own pool")   \
+    X(READ_REMOTE, COUNTER, "read_remote_hits_total", "", "from other nodes")  \
+    X(READ_MODE_MAPPED, COUNTER, "read_mode_hits_total", "mode=\"mapped\"",    \
+      "remote hits by read mode")                                              \
+    X(READ_MODE_ONE_SIDED, COUNTER, "read_mode_hits_total",                    \
+      "mode=\"one_sided\"", "remote hits by read mode")                        \
+    X(READ_MODE_SERVED, COUNTER, "read_mode_hits_total", "mode=\"served\"",    \
+      "remote hits by read mode")                                              \
+    X(MISS_NOT_FOUND, COUNTER, "read_misses_by_cause_total",                   \
+      "cause=\"not_found\"", "misses by cause")                                \
+    X(MISS_STALE, COUNTER, "read_misses_by_cause_total", "cause=\"stale\"",    \
+      "misses by cause")                                                       \
+    X(MISS_CORRUPT, COUNTER, "read_misses_by_cause_total",                     \
+      "cause=\"corrupt\"", "misses by cause")                                  \
+    X(MISS_PEER_DOWN, COUNTER, "read_misses_by_cause_total",                   \
+      "cause=\"peer_down\"", "misses by cause")                                \
+    X(MISS_TIMED_OUT, COUNTER, "read_misses_by_cause_total",                   \
+      "cause=\"timed_out\"", "misses by cause")                                \
+    X(MISS_NO_PATH, COUNTER, "read_misses_by_cause_total",                     \
+      "cause=\"no_path\"", "misses by cause")                                  \
+    X(MISS_SIZE, COUNTER, "read_misses_by_cause_total",                        \
+      "cause=\"size_mismatch\"", "misses by cause")                            \
+    X(MISS_NOT_READY, COUNTER, "read_misses_by_cause_total",                   \
+      "cause=\"not_ready\"", "misses by cause")                                \
+    X(MISS_CANCELED, COUNTER, "read_misses_by_cause_total",                    \
+      "cause=\"canceled\"", "misses by cause")                                 \
+    X(MISS_NO_MEMORY, COUNTER, "read_misses_by_cause_total",                   \
+      "cause=\"no_memory\"", "misses by cause")                                \
+    X(MISS_SHUTDOWN, COUNTER, "read_misses_by_cause_total",                    \
+      "cause=\"shutdown\"", "misses by cause")                                 \
+    X(READ_FAILED_STALE, COUNTER, "read_failures_total", "cause=\"stale\"",    \
+      "places found whose read failed, then tried elsewhere")                  \
+    X(READ_FAILED_CORRUPT, COUNTER, "read_failures_total",                     \
+      "cause=\"corrupt\"", "places found whose read failed")                   \
+    X(READ_FAILED_PEER, COUNTER, "read_failures_total", "cause=\"peer_down\"", \
+      "places found whose read failed")                                        \
+    X(WRITE_REQUESTS, COUNTER, "write_requests_total", "", "values put")       \
+    X(WRITE_STORED, COUNTER, "writes_stored_total", "", "values stored")       \
+    X(WRITE_SKIPPED, COUNTER, "writes_skipped_total", "",                      \
+      "puts skipped because a confirmed holder has the value")                 \
+    X(WRITE_FAILED_NO_SPACE, COUNTER, "write_failures_total",                  \
+      "cause=\"no_space\"", "puts that failed")                                \
+    X(WRITE_FAILED_TIMED_OUT, COUNTER, "write_failures_total",                 \
+      "cause=\"timed_out\"", "puts that failed")                               \
+    X(WRITE_FAILED_OTHER, COUNTER, "write_failures_total", "cause=\"other\"",  \
+      "puts that failed")                                                      \
+    X(BYTES_READ, COUNTER, "bytes_read_total", "", "payload bytes delivered")  \
+    X(BYTES_WRITTEN, COUNTER, "bytes_written_total", "",                       \
+      "payload bytes stored")                                                  \
+    X(BYTES_SERVED, COUNTER, "bytes_served_total", "",                         \
+      "payload bytes sent to readers over the link")                           \
+    X(EXISTS_REQUESTS, COUNTER, "exists_requests_total", "",                   \
+      "calls of exists")                                                       \
+    X(EXISTS_ASKED, COUNTER, "exists_pages_asked_total", "", "keys asked")     \
+    X(EXISTS_FOUND, COUNTER, "exists_pages_found_total", "", "keys found")     \
+    X(REMOVED, COUNTER, "removed_total", "", "values given up by remove")      \
+    X(EVICTIONS, COUNTER, "evictions_total", "", "values evicted")             \
+    X(LOOKUP_REQUESTS, COUNTER, "directory_lookup_requests_total", "",         \
+      "lookup messages sent")                                                  \
+    X(LOOKUPS_SAVED, COUNTER, "directory_lookups_saved_total", "",             \
+      "keys answered by the location cache")                                   \
+    X(WRONG_VIEW, COUNTER, "directory_wrong_view_total", "",                   \
+      "answers from nodes that see another view")                              \
+    X(REPUBLISHES, COUNTER, "directory_republishes_total", "",                 \
+      "records published again after a change of view")                        \
+    X(SHARD_FULL, COUNTER, "directory_refused_total", "",                      \
+      "records refused because the shard is full")                             \
+    X(FIFO_DROPPED, COUNTER, "publish_dropped_total", "",                      \
+      "publishes and retracts dropped at the bound of a queue")                \
+    X(PEER_SUSPECTED, COUNTER, "peer_suspected_total", "",                     \
+      "times a silent peer was set aside")                                     \
+    X(PEER_CONNECTS, COUNTER, "peer_connects_total", "", "connections opened") \
+    X(PEER_REFUSED, COUNTER, "peer_refused_total", "",                         \
+      "peers refused in the handshake")                                        \
+    X(PROTOCOL_ERRORS, COUNTER, "protocol_errors_total", "",                   \
+      "malformed messages")                                                    \
+    X(POOL_USED, GAUGE, "pool_bytes_used", "", "bytes of extents in use")      \
+    X(POOL_CAPACITY, GAUGE, "pool_capacity_bytes", "", "bytes of extents")     \
+    X(POOL_KEYS, GAUGE, "pool_keys", "", "values in the pool")                 \
+    X(POOL_RESERVED, GAUGE, "pool_reservations", "", "slots being written")    \
+    X(POOL_PINS, GAUGE, "pool_pins", "", "values pinned by readers")           \
+    X(INDEX_BYTES, GAUGE, "pool_index_bytes", "", "memory of the index")       \
+    X(SHARD_RECORDS, GAUGE, "directory_records", "", "records in our shard")   \
+    X(SHARD_BYTES, GAUGE, "directory_bytes", "", "memory of our shard")        \
+    X(CACHE_RECORDS, GAUGE, "location_cache_records", "", "places remembered") \
+    X(FIFO_ENTRIES, GAUGE, "publish_queue_entries", "",                        \
+      "publishes and retracts not yet acknowledged")                           \
+    X(OPS_IN_FLIGHT, GAUGE, "operations_in_flight", "", "operations running")  \
+    X(RPCS_IN_FLIGHT, GAUGE, "requests_in_flight", "", "requests to peers")    \
+    X(CONNECTIONS, GAUGE, "connections", "", "open connections")               \
+    X(MAPPINGS, GAUGE, "mapped_regions", "", "neighbours' regions mapped")     \
+    X(BOUNCE_BYTES, GAUGE, "bounce_bytes", "", "bounce buffers in use")        \
+    X(MEMBERS, GAUGE, "members", "", "live nodes seen")                        \
+    X(STORAGE_NODES, GAUGE, "storage_nodes", "", "live storage nodes seen")    \
+    X(UPTIME, GAUGE, "uptime_seconds", "", "seconds since the node started")
+
+enum pc_metric {
+#define PC_METRIC_ENUM(id, kind, name, labels, help) PC_METRIC_##id,
+    PC_METRIC_MAP(PC_METRIC_ENUM)
+#undef PC_METRIC_ENUM
+        PC_METRIC_N
+};
+
+struct pc_metrics
+{
+    _Atomic uint64_t values[PC_METRIC_N];
+};
+
+static inline void pc_metrics_add(struct pc_metrics *m, enum pc_metric id,
+                                  uint64_t n)
+{
+    /* relaxed: a count on its own, ordered with nothing. */
+    atomic_fetch_add_explicit(&m->values[id], n, memory_order_relaxed);
+}
+
+static inline void pc_metrics_set(struct pc_metrics *m, enum pc_metric id,
+                                  uint64_t value)
+{
+    /* relaxed: as above. */
+    atomic_store_explicit(&m->values[id], value, memory_order_relaxed);
+}
+
+static inline uint64_t pc_metrics_get(const struct pc_metrics *m,
+                                      enum pc_metric id)
+{
+    /* relaxed: as above. */
+    return atomic_load_explicit(&m->values[id], memory_order_relaxed);
+}
+
+/* Prometheus text 0.0.4: HELP and TYPE once a family; `labels` (such as
+ * `node="a",rank="0"`, values escaped by pc_metrics_label) on every line. */
+void pc_metrics_text(const struct pc_metrics *m, const char *labels,
+                     struct pc_text *text);
+/* Append name="value" with the value escaped. */
+void pc_metrics_label(struct pc_text *text, const char *name,
+                      const char *value);
+
+#endif /* PC_OBS_METRICS_H */

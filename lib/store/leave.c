@@ -1,0 +1,214 @@
+#include "store_int.h"
+
+#include "base/assert.h"
+
+/* Values evicted while the lock is held once, and pinned ones passed over. */
+enum { EVICT_BATCH = 16, MAX_PINNED = 1024 };
+
+void pc_leaving_init(struct pc_leaving *leaving)
+{
+    pc_list_init(&leaving->slots);
+    leaving->n = 0;
+    leaving->has_taken = false;
+}
+
+static void set_state(struct pc_slot *slot, enum pc_slot_state state)
+{
+    /* Sequentially consistent for DYING: pairs with pc_slot_drop_pin. */
+    atomic_store_explicit(&slot->state, (uint8_t)state, memory_order_seq_cst);
+}
+
+void pc_leave_begin(struct pc_store *store, struct pc_slot *slot,
+                    enum pc_gone why)
+{
+    PC_ASSERT(pc_slot_state(slot) == PC_SLOT_SEALED);
+    uint64_t generation =
+        atomic_load_explicit(&slot->generation, memory_order_relaxed);
+    PC_ASSERT(generation % 2 == 0);
+    store->params.policy->remove(store->evict, &slot->entry);
+    /* Sequentially consistent: pairs with pc_slot_add_pin. */
+    atomic_store_explicit(&slot->generation, generation + 1,
+                          memory_order_seq_cst);
+    pc_slot_unseal(&pc_store_region_of(store, slot)->headers[slot->number],
+                   generation + 1);
+    slot->why = (uint8_t)why & 3u;
+    set_state(slot, PC_SLOT_DYING);
+    store->n_values--;
+    store->n_dying++;
+}
+
+void pc_leave_end(struct pc_store *store, struct pc_slot *slot,
+                  struct pc_leaving *leaving)
+{
+    PC_ASSERT(pc_slot_state(slot) == PC_SLOT_DYING);
+    PC_ASSERT((atomic_load_explicit(&slot->pins, memory_order_relaxed) &
+               PC_SLOT_EVICTING) != 0);
+    pc_store_free(store, pc_store_region_of(store, slot), slot->offset,
+                  slot->length);
+    pc_store_count(&store->n_free_slots, 1);
+    set_state(slot, PC_SLOT_LEAVING);
+    pc_list_push_back(&leaving->slots, &slot->entry.link);
+    leaving->n++;
+    store->n_dying--;
+}
+
+void pc_leave_evicted(struct pc_store *store, struct pc_slot *slot,
+                      struct pc_leaving *leaving)
+{
+    pc_leave_begin(store, slot, PC_GONE_EVICTED);
+    pc_index_remove(&store->index, slot->digest);
+    pc_leave_end(store, slot, leaving);
+    store->evictions++;
+}
+
+/* Locked. The slot can be used again. */
+static void release(struct pc_slot *slot)
+{
+    PC_ASSERT(pc_slot_state(slot) == PC_SLOT_LEAVING);
+    set_state(slot, PC_SLOT_FREE);
+    pc_slot_unclaim(slot);
+}
+
+struct pc_slot *pc_leaving_take(struct pc_store *store,
+                                struct pc_leaving *leaving,
+                                const struct pc_region *region)
+{
+    struct pc_list *link = leaving->slots.next;
+    for (; link != &leaving->slots; link = link->next) {
+        struct pc_slot *slot =
+            PC_CONTAINER_OF(link, struct pc_slot, entry.link);
+        if (slot->region == region->index) {
+            PC_ASSERT(!leaving->has_taken);
+            leaving->has_taken = true;
+            leaving->taken = pc_store_place(slot);
+            leaving->taken_why = (enum pc_gone)slot->why;
+            pc_list_remove(link);
+            release(slot);
+            pc_store_count(&store->n_free_slots, UINT64_MAX);
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+void pc_leaving_finish(struct pc_store *store, struct pc_leaving *leaving)
+{
+    if (leaving->n == 0) {
+        return;
+    }
+    if (store->params.gone != NULL) {
+        if (leaving->has_taken) {
+            store->params.gone(store->params.arg, &leaving->taken,
+                               leaving->taken_why);
+        }
+        struct pc_list *link = leaving->slots.next;
+        for (; link != &leaving->slots; link = link->next) {
+            const struct pc_slot *slot =
+                PC_CONTAINER_OF(link, struct pc_slot, entry.link);
+            struct pc_place place = pc_store_place(slot);
+            store->params.gone(store->params.arg, &place,
+                               (enum pc_gone)slot->why);
+        }
+    }
+    pc_store_lock(store);
+    struct pc_list *link;
+    while ((link = pc_list_pop_front(&leaving->slots)) != NULL) {
+        struct pc_slot *slot =
+            PC_CONTAINER_OF(link, struct pc_slot, entry.link);
+        release(slot);
+        pc_region_put_slot(pc_store_region_of(store, slot), slot);
+    }
+    pc_store_unlock(store);
+    pc_leaving_init(leaving);
+}
+
+void pc_leave_drop_pin(struct pc_store *store, struct pc_slot *slot)
+{
+    if (!pc_slot_drop_pin(slot)) {
+        return;
+    }
+    /* The slot may be in other hands already; the claim decides who ends it. */
+    struct pc_leaving leaving;
+    pc_leaving_init(&leaving);
+    pc_store_lock(store);
+    if (pc_slot_state(slot) == PC_SLOT_DYING && pc_slot_claim(slot)) {
+        pc_leave_end(store, slot, &leaving);
+    }
+    pc_store_unlock(store);
+    pc_leaving_finish(store, &leaving);
+}
+
+bool pc_store_remove(struct pc_store *store, struct pc_digest digest)
+{
+    struct pc_leaving leaving;
+    pc_leaving_init(&leaving);
+    pc_store_lock(store);
+    struct pc_slot *slot = pc_index_find(&store->index, digest);
+    if (slot != NULL) {
+        pc_leave_begin(store, slot, PC_GONE_REMOVED);
+        pc_index_remove(&store->index, digest);
+        if (pc_slot_claim(slot)) {
+            pc_leave_end(store, slot, &leaving);
+        }
+    }
+    pc_store_unlock(store);
+    pc_leaving_finish(store, &leaving);
+    return slot != NULL;
+}
+
+static uint64_t margin(const struct pc_store *store, uint64_t whole)
+{
+    return (uint64_t)(store->params.free_margin * (double)whole);
+}
+
+bool pc_store_wants_eviction(const struct pc_store *store)
+{
+    /* Relaxed: gauges; a stale one is corrected by the next look. */
+    uint64_t capacity =
+        atomic_load_explicit(&store->capacity, memory_order_relaxed);
+    uint64_t used = atomic_load_explicit(&store->used, memory_order_relaxed);
+    uint64_t n_slots =
+        atomic_load_explicit(&store->n_slots, memory_order_relaxed);
+    uint64_t n_free =
+        atomic_load_explicit(&store->n_free_slots, memory_order_relaxed);
+    return used > capacity - margin(store, capacity) ||
+           n_free < margin(store, n_slots);
+}
+
+/* Locked. */
+static void evict_batch(struct pc_store *store, size_t max,
+                        struct pc_leaving *leaving)
+{
+    const struct pc_evict_ops *policy = store->params.policy;
+    struct pc_evict_entry *entry = policy->victim(store->evict, NULL);
+    size_t n_pinned = 0;
+    while (entry != NULL && leaving->n < max && n_pinned < MAX_PINNED &&
+           pc_store_wants_eviction(store)) {
+        struct pc_slot *slot = PC_CONTAINER_OF(entry, struct pc_slot, entry);
+        entry = policy->victim(store->evict, entry);
+        if (!pc_slot_claim(slot)) {
+            n_pinned++;
+            continue;
+        }
+        pc_leave_evicted(store, slot, leaving);
+    }
+}
+
+size_t pc_store_evict(struct pc_store *store, size_t max)
+{
+    size_t n_gone = 0;
+    struct pc_leaving leaving;
+    pc_leaving_init(&leaving);
+    while (n_gone < max) {
+        size_t left = max - n_gone;
+        pc_store_lock(store);
+        evict_batch(store, left < EVICT_BATCH ? left : EVICT_BATCH, &leaving);
+        pc_store_unlock(store);
+        if (leaving.n == 0) {
+            break;
+        }
+        n_gone += leaving.n;
+        pc_leaving_finish(store, &leaving);
+    }
+    return n_gone;
+}

@@ -1,0 +1,517 @@
+#include "test.h"
+
+#include "cluster.h"
+
+#include "base/digest.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* As cluster_fail says it; longer traces are cut at the front. */
+enum { TOLD_TRACE = 6000, TRACE_MAX = 4 << 20, STUCK_STEPS = 20000 };
+
+/* One wall clock for all: the incarnations of a run depend on its seed only. */
+#define WALL_NS 1700000000000000000ull
+
+static void fail_in_cmocka(struct cluster *c)
+{
+    (void)c;
+    fail();
+}
+
+/* ---- Trace ----------------------------------------------------------------
+ */
+
+static void trace_bytes(struct cluster *c, const char *text, size_t len)
+{
+    if (c->trace_len + len + 1 > c->trace_capacity) {
+        c->trace_capacity = 2 * (c->trace_len + len) + 4096;
+        c->trace = realloc(c->trace, c->trace_capacity);
+    }
+    memcpy(c->trace + c->trace_len, text, len + 1);
+    c->trace_len += len;
+    if (c->trace_len > TRACE_MAX) { /* Forget the older half. */
+        size_t cut = c->trace_len / 2;
+        c->trace_len -= cut;
+        memmove(c->trace, c->trace + cut, c->trace_len + 1);
+        c->trace_mark = c->trace_mark > cut ? c->trace_mark - cut : 0;
+    }
+}
+
+void cluster_trace(struct cluster *c, const char *format, ...)
+{
+    char line[1400];
+    /* To 10 ms, so that the net's random latencies do not show. */
+    uint64_t ms = (cluster_now(c) - c->mark_ns + 5 * PC_MS) / (10 * PC_MS) * 10;
+    int at = snprintf(line, sizeof(line), "%" PRIu64 " ms  ", ms);
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(line + at, sizeof(line) - (size_t)at - 1, format, args);
+    va_end(args);
+    size_t len = (size_t)at + (n < 0 ? 0 : (size_t)n);
+    len = len > sizeof(line) - 2 ? sizeof(line) - 2 : len;
+    line[len] = '\n';
+    line[len + 1] = '\0';
+    trace_bytes(c, line, len + 1);
+    pc_sim_trace(c->sim, "** %.*s", (int)(len - (size_t)at), line + at);
+}
+
+void cluster_mark(struct cluster *c)
+{
+    c->mark_ns = cluster_now(c);
+    c->trace_mark = c->trace_len;
+}
+
+void cluster_expect(struct cluster *c, const char *lines)
+{
+    const char *got = c->trace == NULL ? "" : c->trace + c->trace_mark;
+    if (strcmp(got, lines) != 0) {
+        cluster_fail(c, "the trace is\n%s\nand not\n%s", got, lines);
+    }
+}
+
+static const char *tail(const char *text, size_t max)
+{
+    size_t len = strlen(text);
+    if (len <= max) {
+        return text;
+    }
+    const char *at = strchr(text + len - max, '\n');
+    return at == NULL ? text + len : at + 1;
+}
+
+void cluster_fail(struct cluster *c, const char *format, ...)
+{
+    fprintf(stderr, "\n--- network\n%s",
+            tail(pc_sim_trace_text(c->sim), TOLD_TRACE));
+    fprintf(stderr, "--- trace\n%s",
+            tail(c->trace == NULL ? "" : c->trace, TOLD_TRACE));
+    fprintf(stderr, "--- seed %" PRIu64 ", %.3f ms: ", c->seed,
+            (double)(cluster_now(c) - PC_SIM_START_NS) / 1e6);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
+    c->failed(c);
+    abort();
+}
+
+/* Log lines are shown only when somebody debugs a seed. */
+static void log_line(void *arg, peercache_log_level_t level, const char *where,
+                     const char *message)
+{
+    struct cluster *c = arg;
+    (void)level;
+    char name = c->acting >= 0 ? (char)('a' + c->acting) : '-';
+    fprintf(stderr, "%.3f %c [%s] %s\n",
+            (double)(cluster_now(c) - PC_SIM_START_NS) / 1e6, name, where,
+            message);
+}
+
+static void log_nothing(void *arg, peercache_log_level_t level,
+                        const char *where, const char *message)
+{
+    (void)arg;
+    (void)level;
+    (void)where;
+    (void)message;
+}
+
+/* ---- The cluster ----------------------------------------------------------
+ */
+
+struct cluster *cluster_create(uint64_t seed)
+{
+    struct cluster *c = calloc(1, sizeof(*c));
+    c->seed = seed;
+    c->sim = pc_sim_create(seed);
+    c->clock = pc_sim_clock(c->sim);
+    c->failed = fail_in_cmocka;
+    c->slack_ns = 5 * PC_MS;
+    c->acting = -1;
+    pc_rand_init(&c->rand, seed ^ 0x5eed);
+    pc_list_init(&c->ops);
+    pc_list_init(&c->ended);
+    pc_map_init(&c->records);
+    pc_map_init(&c->seen);
+    c->mark_ns = cluster_now(c);
+    if (getenv("CLUSTER_LOG") != NULL) {
+        pc_log_set(PEERCACHE_LOG_DEBUG, log_line, c);
+    } else {
+        pc_log_set(PEERCACHE_LOG_ERROR, log_nothing, NULL);
+    }
+    cluster_defaults(c, "");
+    return c;
+}
+
+uint64_t cluster_now(const struct cluster *c)
+{
+    return pc_clock_now(&c->clock);
+}
+
+static void close_all(struct cluster *c)
+{
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        if (c->nodes[i].frozen) {
+            cluster_thaw(c, i);
+        }
+        if (c->nodes[i].state == CLUSTER_UP) {
+            cluster_stop(c, i);
+        }
+    }
+    uint64_t limit = cluster_now(c) + 10 * PC_S;
+    bool any = true;
+    while (any) {
+        cluster_step(c, limit);
+        any = false;
+        for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+            any = any || c->nodes[i].state != CLUSTER_DOWN;
+        }
+        if (any && cluster_now(c) >= limit) {
+            cluster_fail(c, "nodes do not come to their end");
+        }
+    }
+}
+
+void cluster_destroy(struct cluster *c)
+{
+    close_all(c);
+    if (!pc_list_is_empty(&c->ops)) {
+        cluster_fail(c, "an operation never ended");
+    }
+    cluster_free_ops(c);
+    pc_sim_destroy(c->sim);
+    pc_map_fini(&c->records);
+    pc_map_fini(&c->seen);
+    pc_log_set(PEERCACHE_LOG_INFO, NULL, NULL);
+    free(c->trace);
+    free(c);
+}
+
+/* ---- Nodes ----------------------------------------------------------------
+ */
+
+void cluster_defaults(struct cluster *c, const char *settings)
+{
+    snprintf(c->settings, sizeof(c->settings), "%s", settings);
+}
+
+bool cluster_is_up(const struct cluster *c, int i)
+{
+    return c->nodes[i].state == CLUSTER_UP && !c->nodes[i].frozen;
+}
+
+uint64_t cluster_metric(struct cluster *c, int i, enum pc_metric id)
+{
+    return pc_metrics_get(&c->nodes[i].node->metrics, id);
+}
+
+/* "name=value name=value" */
+static void apply(struct cluster *c, peercache_config_t *config,
+                  const char *settings)
+{
+    char text[512];
+    char *rest = text;
+    char *word;
+    snprintf(text, sizeof(text), "%s", settings);
+    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
+        char *value = strchr(word, '=');
+        *value++ = '\0';
+        if (peercache_config_set(config, word, value) != PEERCACHE_OK) {
+            cluster_fail(c, "%s", peercache_config_error(config));
+        }
+    }
+}
+
+static void start(struct cluster *c, int i)
+{
+    struct cluster_node *n = &c->nodes[i];
+    char name[2] = {(char)('a' + i), '\0'};
+    char machine[16];
+    snprintf(machine, sizeof(machine), "m%u", n->machine);
+    n->host = pc_sim_host_add(c->sim, name, machine);
+    peercache_config_t *config;
+    if (peercache_config_create(&config) != PEERCACHE_OK) {
+        cluster_fail(c, "no configuration");
+    }
+    apply(c, config,
+          "discovery_addr=10.0.0.1:31998,10.0.0.2:31998 allow_insecure=true "
+          "global_segment_size=2mib region_size=1mib disk_enabled=false "
+          "metrics_enabled=false location_cache=1024");
+    apply(c, config, c->settings);
+    apply(c, config, n->settings);
+    char id[16];
+    snprintf(id, sizeof(id), "node_id=%s", name);
+    apply(c, config, id);
+    struct pc_node_env env = {
+        .link_ops = pc_sim_link(),
+        .link_world = n->host,
+        .fabric_ops = pc_sim_fabric(),
+        .fabric_world = n->host,
+        .clock = c->clock,
+        .manual = true,
+        .address = pc_sim_host_ip(n->host),
+        .host = n->machine + 1,
+        .domain = n->machine + 1,
+        .random_seed = pc_rand_u64(&c->rand),
+        .wall_ns = WALL_NS + cluster_now(c),
+    };
+    c->acting = i;
+    peercache_status_t status = pc_node_create(config, &env, &n->node);
+    c->acting = -1;
+    if (status != PEERCACHE_OK) {
+        cluster_fail(c, "node %s: %s: %s", name, peercache_status_name(status),
+                     peercache_config_error(config));
+    }
+    peercache_config_destroy(config);
+    n->incarnation = n->node->self.incarnation;
+    n->state = CLUSTER_UP;
+    n->frozen = false;
+    n->awake_ns = cluster_now(c);
+    n->view_seen = 0;
+}
+
+void cluster_start(struct cluster *c, int i, unsigned machine,
+                   const char *settings)
+{
+    struct cluster_node *n = &c->nodes[i];
+    /* Machines get their addresses in the order of their first host; those of
+     * the seeds exist from the start. */
+    for (; c->n_machines <= machine || c->n_machines < 2; c->n_machines++) {
+        char name[16];
+        snprintf(name, sizeof(name), "m%u", c->n_machines);
+        (void)pc_sim_host_add(c->sim, "-", name);
+    }
+    n->machine = machine;
+    snprintf(n->settings, sizeof(n->settings), "%s", settings);
+    cluster_trace(c, "%c starts", 'a' + i);
+    start(c, i);
+}
+
+void cluster_start_all(struct cluster *c, int n, const char *settings)
+{
+    for (int i = 0; i < n; i++) {
+        cluster_start(c, i, (unsigned)i, settings);
+    }
+    cluster_settle(c, 30 * PC_S);
+}
+
+void cluster_restart(struct cluster *c, int i)
+{
+    cluster_trace(c, "%c starts again", 'a' + i);
+    start(c, i);
+}
+
+void cluster_stop(struct cluster *c, int i)
+{
+    cluster_trace(c, "%c begins to end", 'a' + i);
+    c->acting = i;
+    pc_node_begin_close(c->nodes[i].node);
+    c->acting = -1;
+    c->nodes[i].state = CLUSTER_CLOSING;
+    c->nodes[i].closing_ns = cluster_now(c);
+}
+
+/* Its process is gone; what it had in our heap must go too. */
+static void bury(struct cluster *c, int i)
+{
+    struct cluster_node *n = &c->nodes[i];
+    pc_node_begin_close(n->node);
+    pc_sim_bury(n->host);
+    for (unsigned turns = 0; !pc_node_is_idle(n->node); turns++) {
+        if (turns > 10000) {
+            cluster_fail(c, "what %c left does not come to an end", 'a' + i);
+        }
+        (void)pc_node_turn(n->node);
+    }
+    pc_node_free(n->node);
+}
+
+void cluster_kill(struct cluster *c, int i)
+{
+    struct cluster_node *n = &c->nodes[i];
+    cluster_trace(c, "%c dies", 'a' + i);
+    pc_sim_kill(n->host);
+    for (struct pc_list *at = c->ops.next; at != &c->ops; at = at->next) {
+        struct cluster_op *op = PC_CONTAINER_OF(at, struct cluster_op, link);
+        op->killed = op->killed || op->node == i;
+    }
+    c->acting = i;
+    bury(c, i);
+    c->acting = -1;
+    n->node = NULL;
+    n->state = CLUSTER_DOWN;
+    n->frozen = false;
+    cluster_reap(c);
+}
+
+void cluster_freeze(struct cluster *c, int i)
+{
+    cluster_trace(c, "%c stops breathing", 'a' + i);
+    pc_sim_freeze(c->nodes[i].host);
+    c->nodes[i].frozen = true;
+}
+
+void cluster_thaw(struct cluster *c, int i)
+{
+    cluster_trace(c, "%c breathes again", 'a' + i);
+    pc_sim_thaw(c->nodes[i].host);
+    c->nodes[i].frozen = false;
+    c->nodes[i].awake_ns = cluster_now(c);
+}
+
+/* ---- Time -----------------------------------------------------------------
+ */
+
+static void finish_closing(struct cluster *c, int i)
+{
+    struct cluster_node *n = &c->nodes[i];
+    if (pc_node_is_idle(n->node)) {
+        cluster_trace(c, "%c is gone", 'a' + i);
+        pc_node_free(n->node);
+        n->node = NULL;
+        n->state = CLUSTER_DOWN;
+    } else if (cluster_now(c) > n->closing_ns + 5 * PC_S) {
+        cluster_fail(c, "%c does not come to its end", 'a' + i);
+    }
+}
+
+/* Say what a node sees when that changes. */
+static void watch_view(struct cluster *c, int i)
+{
+    struct cluster_node *n = &c->nodes[i];
+    size_t n_members;
+    uint64_t hash;
+    const struct pc_member *members =
+        pc_cluster_view(n->node->cluster, &n_members, &hash);
+    if (hash == n->view_seen) {
+        return;
+    }
+    n->view_seen = hash;
+    char text[512] = "";
+    size_t at = 0;
+    for (size_t k = 0; k < n_members && at + 4 < sizeof(text); k++) {
+        at += (size_t)snprintf(text + at, sizeof(text) - at, " %s",
+                               members[k].id.text);
+    }
+    if (n_members > 0) {
+        cluster_trace(c, "%c sees%s", 'a' + i, text);
+    }
+}
+
+static unsigned turn(struct cluster *c, int i)
+{
+    struct cluster_node *n = &c->nodes[i];
+    if (n->state == CLUSTER_DOWN || n->frozen) {
+        return 0;
+    }
+    c->acting = i;
+    unsigned work = pc_node_turn(n->node);
+    c->acting = -1;
+    if (n->state == CLUSTER_CLOSING) {
+        finish_closing(c, i);
+    } else {
+        watch_view(c, i);
+    }
+    return work;
+}
+
+static uint64_t next_event(struct cluster *c, uint64_t limit_ns)
+{
+    uint64_t next = limit_ns;
+    uint64_t due;
+    if (pc_sim_next(c->sim, &due) && due < next) {
+        next = due;
+    }
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        struct cluster_node *n = &c->nodes[i];
+        if (n->state != CLUSTER_DOWN && !n->frozen) {
+            due = pc_node_next_due(n->node);
+            next = due < next ? due : next;
+        }
+    }
+    uint64_t now = cluster_now(c);
+    return next > now ? next : now;
+}
+
+void cluster_step(struct cluster *c, uint64_t limit_ns)
+{
+    int order[CLUSTER_NODES_MAX];
+    unsigned work = 0;
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        int k = (int)pc_rand_below(&c->rand, (uint64_t)i + 1);
+        order[i] = order[k];
+        order[k] = i;
+    }
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        work += turn(c, order[i]);
+    }
+    cluster_reap(c);
+    cluster_check_step(c);
+    c->counts.n_steps++;
+    if (work > 0) {
+        if (++c->n_stuck > STUCK_STEPS) {
+            cluster_fail(c, "work without end at one instant");
+        }
+        return;
+    }
+    c->n_stuck = 0;
+    pc_sim_advance_to(c->sim, next_event(c, limit_ns));
+}
+
+void cluster_run(struct cluster *c, uint64_t ns)
+{
+    uint64_t end = cluster_now(c) + ns;
+    while (cluster_now(c) < end) {
+        cluster_step(c, end);
+    }
+}
+
+/* What node i is not done with; NULL: all is settled with it. */
+static const char *unsettled(struct cluster *c, int i, uint64_t *view_p)
+{
+    const struct cluster_node *n = &c->nodes[i];
+    if (n->state == CLUSTER_CLOSING) {
+        return "closing";
+    }
+    if (n->state == CLUSTER_DOWN || n->frozen) {
+        return NULL;
+    }
+    uint64_t view = *view_p;
+    *view_p = pc_ring_view(n->node->ring);
+    if (!pc_cluster_is_joined(n->node->cluster)) {
+        return "joining";
+    }
+    if (view != 0 && view != *view_p) {
+        return "in another view";
+    }
+    if (n->node->republish.busy) {
+        return "re-publishing";
+    }
+    return pc_publish_is_idle(n->node) ? NULL : "publishing";
+}
+
+void cluster_settle(struct cluster *c, uint64_t limit_ns)
+{
+    uint64_t limit = cluster_now(c) + limit_ns;
+    bool settled = false;
+    while (!settled) {
+        uint64_t view = 0;
+        settled = true;
+        for (int i = 0; i < CLUSTER_NODES_MAX && settled; i++) {
+            const char *what = unsettled(c, i, &view);
+            settled = what == NULL;
+            if (!settled && cluster_now(c) >= limit) {
+                cluster_fail(c, "%c is still %s", 'a' + i, what);
+            }
+        }
+        if (!settled) {
+            cluster_step(c, limit);
+        }
+    }
+    cluster_run(c, PC_MS);
+}

@@ -1,0 +1,213 @@
+/*
+ * cluster.h - a simulated cluster: real nodes, a simulated network, one thread.
+ *
+ * Nodes are named a, b, c, ... by their index. Time is the world's; nothing
+ * happens unless cluster_step() or something that calls it runs. After every
+ * step the invariants of the design are checked where they can be seen from
+ * outside, and a run is a function of its seed.
+ *
+ * Values: a key is a word, and its value a function of the word (and of a
+ * version, for tests that break the rule of one value a key). Operations take
+ * words separated by spaces. The memory of each operation (items, pieces, keys
+ * and buffers) is taken away from the process the moment the operation has
+ * ended, so whoever touches it later dies on the spot (I6).
+ *
+ * The trace has a line for everything that a reader of a scenario wants to
+ * know, with the time since the last mark: "210 ms  b get x y: OK served x2".
+ */
+#ifndef PC_TEST_CLUSTER_H
+#define PC_TEST_CLUSTER_H
+
+#include "base/rand.h"
+#include "node/node.h"
+#include "transports/sim/sim.h"
+
+#define CLUSTER_NODES_MAX 26
+#define CLUSTER_KEYS_MAX  128
+
+enum cluster_state {
+    CLUSTER_DOWN, /* Never started, stopped, or killed. */
+    CLUSTER_UP,
+    CLUSTER_CLOSING
+};
+
+struct cluster_node
+{
+    enum cluster_state state;
+    bool frozen;
+    unsigned machine;
+    struct pc_sim_host *host;
+    peercache_node_t *node;
+    uint64_t incarnation;
+    uint64_t awake_ns;   /* Thawed last. */
+    uint64_t closing_ns; /* When its end began. */
+    unsigned n_running;  /* Operations of the test. */
+    uint64_t view_seen;
+    char settings[512]; /* What it was started with. */
+};
+
+/* One operation of the test, kept until the cluster is destroyed. */
+struct cluster_op
+{
+    struct pc_list link;
+    struct cluster *cluster;
+    int node;
+    enum pc_verb verb;
+    unsigned version;
+    peercache_op_t *op;
+    char words[1024];
+    size_t n;
+    bool ended;
+    bool killed;   /* Its process is no more: nothing is expected of it. */
+    bool canceled; /* By the test. */
+    bool quiet;    /* No line in the trace. */
+    peercache_status_t result;
+    uint64_t started_ns, deadline_ns, ended_ns;
+    peercache_status_t *statuses; /* From the end on. */
+    peercache_source_t *sources;
+    size_t *lengths;
+    /* The part that the library sees. */
+    peercache_item_t *items;
+    void *memory;
+    size_t memory_len;
+    peercache_mem_t *mem;
+};
+
+struct cluster_counts
+{
+    uint64_t n_steps, n_ops, n_ok, n_misses, n_records;
+    uint64_t n_by_source[PEERCACHE_FROM_DISK + 1];
+};
+
+struct cluster
+{
+    struct pc_sim *sim;
+    struct pc_clock clock;
+    struct pc_rand rand;
+    uint64_t seed;
+    struct cluster_node nodes[CLUSTER_NODES_MAX];
+    struct pc_list ops; /* Running. */
+    struct pc_list ended;
+    struct pc_map records; /* Every record ever seen: its hash. */
+    struct pc_map seen;    /* The checker's, of one shard. */
+    char settings[512];    /* "name=value ..." of all nodes. */
+    unsigned n_machines;
+    uint64_t slack_ns; /* What an operation may take beyond its deadline. */
+    struct cluster_counts counts;
+    uint64_t mark_ns;
+    char *trace;
+    size_t trace_len, trace_mark, trace_capacity;
+    unsigned n_stuck; /* Steps with work at one instant. */
+    int acting;       /* Node whose turn it is, or -1. */
+    /* Called when a check fails, after it was told; must not return. */
+    void (*failed)(struct cluster *c);
+};
+
+struct cluster *cluster_create(uint64_t seed);
+/* Ends all nodes in good order, runs the last checks. */
+void cluster_destroy(struct cluster *c);
+
+/* A check failed: says what, the seed and the newest lines, then c->failed. */
+void cluster_fail(struct cluster *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+
+/* ---- Nodes ----------------------------------------------------------------
+ */
+
+/* "name=value name=value": for nodes that are started from then on. */
+void cluster_defaults(struct cluster *c, const char *settings);
+/* Machines are numbered from 0; the seeds are machines 0 and 1. */
+void cluster_start(struct cluster *c, int i, unsigned machine,
+                   const char *settings);
+/* Start nodes 0..n-1, each on a machine of its own, and run until all are
+ * members, see each other and have nothing to publish. */
+void cluster_start_all(struct cluster *c, int n, const char *settings);
+/* As SIGTERM: begins to end; goes when it is idle. */
+void cluster_stop(struct cluster *c, int i);
+void cluster_kill(struct cluster *c, int i);
+/* A new incarnation with the old id, machine and settings. */
+void cluster_restart(struct cluster *c, int i);
+void cluster_freeze(struct cluster *c, int i);
+void cluster_thaw(struct cluster *c, int i);
+bool cluster_is_up(const struct cluster *c, int i);
+uint64_t cluster_metric(struct cluster *c, int i, enum pc_metric id);
+
+/* ---- Time -----------------------------------------------------------------
+ */
+
+uint64_t cluster_now(const struct cluster *c);
+/* Turns in random order; when nobody did anything, the clock goes on to what
+ * comes next, at most to limit_ns. */
+void cluster_step(struct cluster *c, uint64_t limit_ns);
+void cluster_run(struct cluster *c, uint64_t ns);
+/* Until the operation has ended; at most to its deadline and a little. */
+void cluster_wait(struct cluster_op *op);
+/* Until all nodes are up that shall be, see the same view and have nothing to
+ * publish or to move; fails after limit_ns. */
+void cluster_settle(struct cluster *c, uint64_t limit_ns);
+
+/* ---- Operations -----------------------------------------------------------
+ */
+
+struct cluster_call
+{
+    int node;
+    enum pc_verb verb;
+    const char *words;
+    unsigned version;
+    uint64_t timeout_ns; /* 0: the setting. */
+    unsigned n_pieces;   /* 0: one. */
+    uint32_t flags;
+    bool registered;
+    bool quiet;
+};
+
+struct cluster_op *cluster_begin(struct cluster *c,
+                                 const struct cluster_call *call);
+/* Begin and wait; the status of the first item. */
+peercache_status_t cluster_do(struct cluster *c, int i, enum pc_verb verb,
+                              const char *words);
+/* Begin and do not wait. */
+struct cluster_op *cluster_begin_verb(struct cluster *c, int i,
+                                      enum pc_verb verb, const char *words);
+void cluster_cancel(struct cluster_op *op);
+struct pc_digest cluster_digest(const struct cluster *c, int i,
+                                const char *word);
+/* Whether node `owner` is an owner of the word in the view of node i. */
+bool cluster_owns(const struct cluster *c, int i, int owner, const char *word);
+/* A word of that kind (first letter) that all of the owners own in the view of
+ * node i, and nobody of others; lists such as "bc". */
+void cluster_pick_word(struct cluster *c, int i, char kind, const char *owners,
+                       const char *others, char word[16]);
+size_t cluster_value_length(const char *word, unsigned version);
+void cluster_value(const char *word, unsigned version, uint8_t *bytes,
+                   size_t len);
+
+/* What has ended leaves the list of what runs; called by every step. */
+void cluster_reap(struct cluster *c);
+/* The memory of all operations; a late write in it is found. */
+void cluster_free_ops(struct cluster *c);
+
+/* ---- Trace ----------------------------------------------------------------
+ */
+
+void cluster_trace(struct cluster *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Time and trace start anew. */
+void cluster_mark(struct cluster *c);
+/* The lines since the mark must be these. */
+void cluster_expect(struct cluster *c, const char *lines);
+
+/* ---- Checks (cluster_check.c) ----------------------------------------------
+ */
+
+/* After every step. */
+void cluster_check_step(struct cluster *c);
+/* Everything has ended and nothing is left: I9, and every slot's bytes. */
+bool cluster_is_at_rest(struct cluster *c, const char **what_p);
+void cluster_check_rest(struct cluster *c);
+/* The directory says exactly what the pools hold (no node was held dead by
+ * mistake in this run). */
+void cluster_check_directory(struct cluster *c);
+
+#endif /* PC_TEST_CLUSTER_H */

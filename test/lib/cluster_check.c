@@ -1,0 +1,366 @@
+/*
+ * cluster_check.c - the invariants of design.md 4, as far as they can be seen
+ * from outside of the nodes.
+ */
+#include "test.h"
+
+#include "cluster.h"
+
+#include "store/store_int.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct cluster_node *holder_of(struct cluster *c, uint64_t incarnation)
+{
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        struct cluster_node *n = &c->nodes[i];
+        if (n->state != CLUSTER_DOWN && n->incarnation == incarnation) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
+/* ---- I1 to I4: records and slots ------------------------------------------
+ */
+
+/* I3: a generation of an incarnation names one value at one place, for ever. */
+static void check_repeats(struct cluster *c, const struct pc_record *record)
+{
+    struct pc_digest key = {record->incarnation, record->generation};
+    uint64_t hash = pc_record_hash(record);
+    uint64_t seen;
+    if (!pc_map_get(&c->records, key, &seen)) {
+        (void)pc_map_put(&c->records, key, hash);
+        c->counts.n_records++;
+    } else if (seen != hash) {
+        cluster_fail(c, "I3: generation %" PRIu64 " came twice",
+                     record->generation);
+    }
+}
+
+/* I1: what a record says of a slot that still has its generation is true. */
+static void check_sealed(struct cluster *c, const struct pc_record *record)
+{
+    struct cluster_node *holder = holder_of(c, record->incarnation);
+    struct pc_place place;
+    if (holder == NULL) {
+        return;
+    }
+    struct pc_store *store = holder->node->store;
+    uint64_t next = atomic_load(&store->next_generation);
+    if (record->generation >= next || (record->generation & 1) != 0) {
+        cluster_fail(c, "I1: a record of a generation that was never sealed");
+    }
+    if (!pc_store_find(store, record->digest, false, &place) ||
+        place.generation > record->generation) {
+        return; /* It is gone; its retract is on the way. */
+    }
+    if (place.generation < record->generation ||
+        place.length != record->length || place.offset != record->offset ||
+        place.slot != record->slot || place.region != record->region ||
+        place.checksum != record->checksum) {
+        cluster_fail(c, "I1: a record does not say what its slot says");
+    }
+    struct pc_region_info info;
+    const struct pc_slot_header *headers;
+    if (!pc_store_region(store, place.region, &info)) {
+        cluster_fail(c, "I1: a record of no region");
+    }
+    headers = (const void *)((const uint8_t *)info.addr + info.slots_offset);
+    struct pc_slot_want want = {record->digest, record->generation,
+                                record->length, record->offset};
+    if (!pc_slot_matches(&headers[place.slot], &want)) {
+        cluster_fail(c, "I1: a record was published before its slot is sealed");
+    }
+}
+
+static bool check_record(void *arg, const struct pc_record *record)
+{
+    struct cluster *c = arg;
+    struct pc_digest key = record->digest;
+    uint64_t seen;
+    key.lo ^= record->incarnation; /* Of 128 bits: no two meet by chance. */
+    if (pc_map_get(&c->seen, key, &seen)) {
+        cluster_fail(c, "I4: two records of one holder and digest in a shard");
+    }
+    (void)pc_map_put(&c->seen, key, 1);
+    check_repeats(c, record);
+    check_sealed(c, record);
+    return true;
+}
+
+static void check_shard(struct cluster *c, const struct cluster_node *n)
+{
+    size_t at = 0;
+    pc_map_fini(&c->seen);
+    pc_map_init(&c->seen);
+    while (pc_shard_sweep(n->node->shard, &at, SIZE_MAX, check_record, c)) {
+    }
+}
+
+/* I2: exactly the sealed slots are even. */
+static void check_headers(struct cluster *c, const struct cluster_node *n)
+{
+    struct pc_store_stats stats;
+    struct pc_region_info info;
+    uint64_t n_even = 0;
+    pc_store_stats(n->node->store, &stats);
+    for (uint32_t r = 0; r < stats.n_regions; r++) {
+        if (!pc_store_region(n->node->store, r, &info)) {
+            continue;
+        }
+        const struct pc_slot_header *headers =
+            (const void *)((const uint8_t *)info.addr + info.slots_offset);
+        for (uint32_t s = 0; s < info.n_slots; s++) {
+            n_even += (atomic_load_explicit(&headers[s].generation,
+                                            memory_order_relaxed) &
+                       1) == 0;
+        }
+    }
+    if (n_even != stats.n_values) {
+        cluster_fail(c, "I2: %" PRIu64 " even slots, %" PRIu64 " values",
+                     n_even, stats.n_values);
+    }
+}
+
+/* ---- I7, I10, causes -------------------------------------------------------
+ */
+
+static void check_deadlines(struct cluster *c)
+{
+    uint64_t now = cluster_now(c);
+    for (struct pc_list *at = c->ops.next; at != &c->ops; at = at->next) {
+        struct cluster_op *op = PC_CONTAINER_OF(at, struct cluster_op, link);
+        const struct cluster_node *n = &c->nodes[op->node];
+        uint64_t end =
+            op->deadline_ns > n->awake_ns ? op->deadline_ns : n->awake_ns;
+        if (!op->killed && !n->frozen && now > end + c->slack_ns) {
+            cluster_fail(c, "I7: %c %s is late", 'a' + op->node, op->words);
+        }
+    }
+}
+
+static void check_bounds(struct cluster *c, const struct cluster_node *n)
+{
+    const peercache_node_t *node = n->node;
+    struct pc_cluster_counts counts;
+    pc_cluster_counts(node->cluster, &counts);
+    if (pc_cache_count(node->cache) > 2048 || counts.n_members > PC_NODES_MAX ||
+        counts.n_former > PC_FORMER_VIEWS_MAX ||
+        node->n_former > PC_FORMER_VIEWS_MAX ||
+        node->peers.n_incoming > PC_INCOMING_MAX ||
+        node->bounce.n_free > PC_BOUNCE_CHUNKS ||
+        node->publisher.n_entries > PC_OUTBOX_MAX) {
+        cluster_fail(c, "I10: a bound does not hold");
+    }
+}
+
+/* Every miss has a counted cause; to be looked at while nothing runs. */
+static void check_causes(struct cluster *c, const struct cluster_node *n)
+{
+    static const enum pc_metric causes[] = {
+        PC_METRIC_MISS_NOT_FOUND, PC_METRIC_MISS_STALE,
+        PC_METRIC_MISS_CORRUPT,   PC_METRIC_MISS_PEER_DOWN,
+        PC_METRIC_MISS_TIMED_OUT, PC_METRIC_MISS_NO_PATH,
+        PC_METRIC_MISS_SIZE,      PC_METRIC_MISS_NOT_READY,
+        PC_METRIC_MISS_CANCELED,  PC_METRIC_MISS_NO_MEMORY,
+        PC_METRIC_MISS_SHUTDOWN};
+    struct pc_metrics *m = &n->node->metrics;
+    uint64_t n_causes = 0;
+    if (atomic_load(&n->node->n_ops) > 0) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+        n_causes += pc_metrics_get(m, causes[i]);
+    }
+    uint64_t misses = pc_metrics_get(m, PC_METRIC_READ_MISSES);
+    if (misses != n_causes ||
+        pc_metrics_get(m, PC_METRIC_READ_REQUESTS) !=
+            misses + pc_metrics_get(m, PC_METRIC_READ_HITS)) {
+        cluster_fail(c, "%" PRIu64 " misses, %" PRIu64 " causes", misses,
+                     n_causes);
+    }
+    if (pc_metrics_get(m, PC_METRIC_MISS_CORRUPT) +
+            pc_metrics_get(m, PC_METRIC_READ_FAILED_CORRUPT) >
+        0) {
+        cluster_fail(c, "a checksum failed, and nobody broke a value");
+    }
+}
+
+void cluster_check_step(struct cluster *c)
+{
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        const struct cluster_node *n = &c->nodes[i];
+        if (n->state != CLUSTER_DOWN) {
+            check_shard(c, n);
+            check_headers(c, n);
+            check_bounds(c, n);
+            check_causes(c, n);
+        }
+    }
+    check_deadlines(c);
+}
+
+/* ---- At rest ----------------------------------------------------------------
+ */
+
+static const char *left_in_store(const struct cluster_node *n)
+{
+    struct pc_store_stats stats;
+    pc_store_stats(n->node->store, &stats);
+    if (stats.n_pins != 0) {
+        return "pins";
+    }
+    if (stats.n_reserved != 0) {
+        return "reservations";
+    }
+    return stats.n_dying != 0 ? "dying values" : NULL;
+}
+
+static const char *left_in_node(const struct cluster_node *n)
+{
+    peercache_node_t *node = n->node;
+    if (atomic_load(&node->n_ops) != 0 || !pc_list_is_empty(&node->ops)) {
+        return "operations";
+    }
+    if (node->peers.n_rpcs != 0) {
+        return "requests";
+    }
+    if (node->peers.n_gets != 0) {
+        return "one-sided reads";
+    }
+    if (node->bounce.n_free != PC_BOUNCE_CHUNKS ||
+        !pc_list_is_empty(&node->bounce.pulls)) {
+        return "bounce chunks";
+    }
+    if (node->publisher.n_entries != 0 ||
+        node->publisher.publications.n_used != 0 || node->republish.busy) {
+        return "publishes";
+    }
+    if (!pc_list_is_empty(&node->view_waiters) ||
+        !pc_list_is_empty(&node->path_waiters) ||
+        !pc_list_is_empty(&node->copy_queue)) {
+        return "waiters";
+    }
+    return left_in_store(n);
+}
+
+bool cluster_is_at_rest(struct cluster *c, const char **what_p)
+{
+    *what_p = NULL;
+    if (!pc_list_is_empty(&c->ops)) {
+        *what_p = "operations of the test";
+    }
+    for (int i = 0; i < CLUSTER_NODES_MAX && *what_p == NULL; i++) {
+        const struct cluster_node *n = &c->nodes[i];
+        if (n->state != CLUSTER_DOWN) {
+            *what_p = n->state == CLUSTER_CLOSING ? "a closing node"
+                                                  : left_in_node(n);
+        }
+    }
+    return *what_p == NULL;
+}
+
+/* Heartbeats are requests too, so there is no rest for long: wait for a moment
+ * in which nothing is left. */
+void cluster_check_rest(struct cluster *c)
+{
+    const char *what;
+    uint64_t limit = cluster_now(c) + 60 * PC_S;
+    while (!cluster_is_at_rest(c, &what)) {
+        if (cluster_now(c) >= limit) {
+            cluster_fail(c, "I9: %s are left", what);
+        }
+        cluster_step(c, limit);
+    }
+}
+
+/* ---- The directory and the pools
+ * --------------------------------------------- */
+
+static bool is_known(struct cluster_node *owner, const struct pc_place *place,
+                     uint64_t incarnation)
+{
+    struct pc_record records[64];
+    size_t n = pc_shard_lookup(owner->node->shard, place->digest, records, 64);
+    for (size_t i = 0; i < n && i < 64; i++) {
+        if (records[i].incarnation == incarnation &&
+            records[i].generation == place->generation) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_holder(struct cluster *c, struct cluster_node *holder)
+{
+    struct pc_place places[64];
+    struct pc_owners owners;
+    size_t at = 0;
+    size_t n;
+    size_t n_members;
+    const struct pc_member *members =
+        pc_ring_members(holder->node->ring, &n_members);
+    bool more = true;
+    while (more) {
+        more = pc_store_list(holder->node->store, &at, 64, places, &n);
+        for (size_t i = 0; i < n; i++) {
+            pc_ring_owners(holder->node->ring, places[i].digest, &owners);
+            for (uint32_t k = 0; k < owners.n; k++) {
+                struct cluster_node *owner =
+                    holder_of(c, members[owners.index[k]].incarnation);
+                if (owner != NULL &&
+                    !is_known(owner, &places[i], holder->incarnation)) {
+                    cluster_fail(c,
+                                 "an owner does not know a value that %s "
+                                 "holds",
+                                 holder->node->self.id.text);
+                }
+            }
+        }
+    }
+}
+
+struct check_owner
+{
+    struct cluster *c;
+    struct cluster_node *owner;
+};
+
+static bool check_is_held(void *arg, const struct pc_record *record)
+{
+    struct check_owner *check = arg;
+    struct cluster_node *holder = holder_of(check->c, record->incarnation);
+    struct pc_place place;
+    bool owns = pc_ring_owns(check->owner->node->ring, record->digest,
+                             check->owner->incarnation);
+    if (holder != NULL && owns &&
+        (!pc_store_find(holder->node->store, record->digest, false, &place) ||
+         place.generation != record->generation)) {
+        cluster_fail(check->c,
+                     "%s still has a record of a value that %s gave "
+                     "up",
+                     check->owner->node->self.id.text,
+                     holder->node->self.id.text);
+    }
+    return true;
+}
+
+void cluster_check_directory(struct cluster *c)
+{
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        struct check_owner check = {c, &c->nodes[i]};
+        size_t at = 0;
+        if (c->nodes[i].state != CLUSTER_UP) {
+            continue;
+        }
+        check_holder(c, &c->nodes[i]);
+        while (pc_shard_sweep(c->nodes[i].node->shard, &at, SIZE_MAX,
+                              check_is_held, &check)) {
+        }
+    }
+}

@@ -1,0 +1,305 @@
+#include "world.h"
+
+#include "base/assert.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PORT_FIRST = 40000, PORT_LAST = 65000 };
+
+/* What two hosts have to themselves; kept by the one with the lower id. */
+struct pair
+{
+    struct pc_list in_host;
+    uint64_t other_id;
+    bool has_path;
+    struct pc_sim_path path;
+    bool cut;
+};
+
+static struct pc_sim_machine *machine_get(struct pc_sim *sim, const char *name)
+{
+    unsigned n = 1;
+    for (struct pc_list *at = sim->machines.next; at != &sim->machines;
+         at = at->next, n++) {
+        struct pc_sim_machine *machine =
+            PC_CONTAINER_OF(at, struct pc_sim_machine, in_sim);
+        if (strcmp(machine->name, name) == 0) {
+            return machine;
+        }
+    }
+    struct pc_sim_machine *machine = pc_sim_alloc(1, sizeof(*machine));
+    snprintf(machine->name, sizeof(machine->name), "%s", name);
+    snprintf(machine->ip, sizeof(machine->ip), "10.%u.%u.%u", n >> 16 & 255,
+             n >> 8 & 255, n & 255);
+    machine->next_port = PORT_FIRST;
+    pc_list_push_back(&sim->machines, &machine->in_sim);
+    return machine;
+}
+
+uint16_t pc_sim_machine_port(struct pc_sim_machine *machine)
+{
+    if (machine->next_port == PORT_LAST) {
+        machine->next_port = PORT_FIRST;
+    }
+    return machine->next_port++;
+}
+
+struct pc_sim_host *pc_sim_host_at(const struct pc_sim *sim,
+                                   const char *address)
+{
+    for (struct pc_list *at = sim->hosts.prev; at != &sim->hosts;
+         at = at->prev) {
+        struct pc_sim_host *host =
+            PC_CONTAINER_OF(at, struct pc_sim_host, in_sim);
+        size_t len = strlen(host->machine->ip);
+        if (strncmp(host->machine->ip, address, len) == 0 &&
+            address[len] == ':') {
+            return host;
+        }
+    }
+    return NULL;
+}
+
+struct pc_sim_host *pc_sim_host_add(struct pc_sim *sim, const char *name,
+                                    const char *machine)
+{
+    struct pc_sim_host *host = pc_sim_alloc(1, sizeof(*host));
+    snprintf(host->name, sizeof(host->name), "%s", name);
+    host->sim = sim;
+    host->id = sim->next_id++;
+    host->machine = machine_get(sim, machine);
+    host->can_get = true;
+    host->fabric_version = 1;
+    pc_list_init(&host->pairs);
+    pc_list_init(&host->links);
+    pc_list_init(&host->fabrics);
+    pc_list_push_back(&sim->hosts, &host->in_sim);
+    return host;
+}
+
+static void host_free(struct pc_sim_host *host)
+{
+    PC_ASSERT(pc_list_is_empty(&host->links));
+    PC_ASSERT(pc_list_is_empty(&host->fabrics));
+    struct pc_list *node;
+    while ((node = pc_list_pop_front(&host->pairs)) != NULL) {
+        free(PC_CONTAINER_OF(node, struct pair, in_host));
+    }
+    free(host);
+}
+
+void pc_sim_hosts_free(struct pc_sim *sim)
+{
+    struct pc_list *node;
+    while ((node = pc_list_pop_front(&sim->hosts)) != NULL) {
+        host_free(PC_CONTAINER_OF(node, struct pc_sim_host, in_sim));
+    }
+    while ((node = pc_list_pop_front(&sim->machines)) != NULL) {
+        free(PC_CONTAINER_OF(node, struct pc_sim_machine, in_sim));
+    }
+}
+
+const char *pc_sim_host_name(const struct pc_sim_host *host)
+{
+    return host->name;
+}
+
+const char *pc_sim_host_ip(const struct pc_sim_host *host)
+{
+    return host->machine->ip;
+}
+
+bool pc_sim_host_is_running(const struct pc_sim_host *host)
+{
+    return !host->dead && !host->frozen;
+}
+
+bool pc_sim_host_is_ready(const struct pc_sim_host *host)
+{
+    return pc_sim_host_is_running(host) &&
+           (pc_sim_links_are_ready(host) || pc_sim_fabrics_are_ready(host));
+}
+
+/* ---- Pairs --------------------------------------------------------------- */
+
+static struct pair *pair_find(const struct pc_sim_host *a,
+                              const struct pc_sim_host *b)
+{
+    const struct pc_sim_host *low = a->id <= b->id ? a : b;
+    const struct pc_sim_host *high = low == a ? b : a;
+    for (struct pc_list *at = low->pairs.next; at != &low->pairs;
+         at = at->next) {
+        struct pair *pair = PC_CONTAINER_OF(at, struct pair, in_host);
+        if (pair->other_id == high->id) {
+            return pair;
+        }
+    }
+    return NULL;
+}
+
+static struct pair *pair_get(struct pc_sim_host *a, struct pc_sim_host *b)
+{
+    struct pair *pair = pair_find(a, b);
+    if (pair == NULL) {
+        struct pc_sim_host *low = a->id <= b->id ? a : b;
+        pair = pc_sim_alloc(1, sizeof(*pair));
+        pair->other_id = low == a ? b->id : a->id;
+        pc_list_push_back(&low->pairs, &pair->in_host);
+    }
+    return pair;
+}
+
+struct pc_sim_path pc_sim_path_default(void)
+{
+    return (struct pc_sim_path){
+        .latency_min_ns = 20 * PC_US,
+        .latency_max_ns = 60 * PC_US,
+        .bandwidth = 10ull * 1000 * 1000 * 1000,
+        .native = true,
+    };
+}
+
+void pc_sim_set_path(struct pc_sim *sim, struct pc_sim_host *a,
+                     struct pc_sim_host *b, const struct pc_sim_path *path)
+{
+    PC_ASSERT(path->latency_min_ns <= path->latency_max_ns);
+    PC_ASSERT((a == NULL) == (b == NULL));
+    if (a == NULL) {
+        sim->path = *path;
+        return;
+    }
+    struct pair *pair = pair_get(a, b);
+    pair->path = *path;
+    pair->has_path = true;
+}
+
+struct pc_sim_path pc_sim_path_of(const struct pc_sim_host *a,
+                                  const struct pc_sim_host *b)
+{
+    const struct pair *pair = pair_find(a, b);
+    return pair != NULL && pair->has_path ? pair->path : a->sim->path;
+}
+
+uint64_t pc_sim_latency(const struct pc_sim_host *a,
+                        const struct pc_sim_host *b)
+{
+    struct pc_sim_path path = pc_sim_path_of(a, b);
+    uint64_t spread = path.latency_max_ns - path.latency_min_ns;
+    return path.latency_min_ns + a->slow_ns + b->slow_ns +
+           pc_rand_below(&a->sim->rand, spread + 1);
+}
+
+uint64_t pc_sim_transfer_ns(const struct pc_sim_path *path, size_t len)
+{
+    if (path->bandwidth == 0) {
+        return 0;
+    }
+    return (uint64_t)((double)len * 1e9 / (double)path->bandwidth);
+}
+
+void pc_sim_set_chunk(struct pc_sim *sim, size_t chunk)
+{
+    PC_ASSERT(chunk > 0);
+    sim->chunk = chunk;
+}
+
+void pc_sim_set_window(struct pc_sim *sim, size_t window)
+{
+    PC_ASSERT(window > 0);
+    sim->window = window;
+}
+
+/* ---- Faults -------------------------------------------------------------- */
+
+bool pc_sim_is_cut(const struct pc_sim_host *a, const struct pc_sim_host *b)
+{
+    if (a->island != b->island) {
+        return true;
+    }
+    const struct pair *pair = pair_find(a, b);
+    return pair != NULL && pair->cut;
+}
+
+static void resume(struct pc_sim *sim)
+{
+    pc_sim_wires_resume(sim);
+    pc_sim_fabrics_resume(sim);
+}
+
+void pc_sim_cut(struct pc_sim *sim, struct pc_sim_host *a,
+                struct pc_sim_host *b)
+{
+    pc_sim_trace(sim, "cut %s | %s", a->name, b->name);
+    pair_get(a, b)->cut = true;
+}
+
+void pc_sim_heal(struct pc_sim *sim, struct pc_sim_host *a,
+                 struct pc_sim_host *b)
+{
+    pc_sim_trace(sim, "heal %s | %s", a->name, b->name);
+    pair_get(a, b)->cut = false;
+    resume(sim);
+}
+
+void pc_sim_set_island(struct pc_sim_host *host, unsigned island)
+{
+    pc_sim_trace(host->sim, "%s moves to island %u", host->name, island);
+    host->island = island;
+    resume(host->sim);
+}
+
+void pc_sim_break(struct pc_sim *sim, struct pc_sim_host *a,
+                  struct pc_sim_host *b)
+{
+    pc_sim_trace(sim, "break %s | %s", a->name, b->name);
+    pc_sim_wires_break(sim, a, b);
+}
+
+void pc_sim_kill(struct pc_sim_host *host)
+{
+    if (host->dead) {
+        return;
+    }
+    pc_sim_trace(host->sim, "kill %s", host->name);
+    host->dead = true;
+    pc_sim_wires_host_died(host);
+    pc_sim_fabrics_host_died(host);
+}
+
+void pc_sim_bury(struct pc_sim_host *host)
+{
+    PC_ASSERT(host->dead);
+    host->buried = true;
+    pc_sim_links_host_buried(host);
+    pc_sim_fabrics_host_buried(host);
+}
+
+void pc_sim_freeze(struct pc_sim_host *host)
+{
+    pc_sim_trace(host->sim, "freeze %s", host->name);
+    host->frozen = true;
+}
+
+void pc_sim_thaw(struct pc_sim_host *host)
+{
+    pc_sim_trace(host->sim, "thaw %s", host->name);
+    host->frozen = false;
+    resume(host->sim);
+}
+
+void pc_sim_set_slow(struct pc_sim_host *host, uint64_t slow_ns)
+{
+    host->slow_ns = slow_ns;
+}
+
+void pc_sim_set_gets(struct pc_sim_host *host, bool can_get)
+{
+    host->can_get = can_get;
+}
+
+void pc_sim_set_fabric_version(struct pc_sim_host *host, uint32_t version)
+{
+    host->fabric_version = version;
+}

@@ -1,0 +1,281 @@
+#include "transports/socket/socket.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "transports/socket/conn.h"
+#include "transports/socket/listen.h"
+#include "transports/socket/receive.h"
+#include "transports/socket/transmit.h"
+
+#include <unistd.h>
+
+#define QUIET_NS     PC_S
+#define RUN_ROUNDS   2 /* Answers posted in the first leave in the second. */
+#define NO_TIME_LEFT 0
+
+/* ---- Shared by the modules ----------------------------------------------- */
+
+void pc_socket_make_ready(struct pc_link_conn *conn)
+{
+    if (!pc_list_is_linked(&conn->in_ready)) {
+        pc_list_push_back(&conn->link->ready, &conn->in_ready);
+    }
+}
+
+bool pc_socket_timer_start(struct pc_link *link, struct pc_socket_timer *timer,
+                           uint64_t due_ns)
+{
+    pc_heap_remove(&link->timers, &timer->node);
+    timer->node.due_ns = due_ns;
+    return pc_heap_push(&link->timers, &timer->node);
+}
+
+void pc_socket_timer_stop(struct pc_link *link, struct pc_socket_timer *timer)
+{
+    pc_heap_remove(&link->timers, &timer->node);
+}
+
+bool pc_socket_may_log(struct pc_link *link, struct pc_socket_quiet *quiet,
+                       uint64_t *n_hidden_p)
+{
+    if (link->now_ns < quiet->next_ns) {
+        quiet->n_hidden++;
+        return false;
+    }
+    *n_hidden_p = quiet->n_hidden;
+    quiet->n_hidden = 0;
+    quiet->next_ns = link->now_ns + QUIET_NS;
+    return true;
+}
+
+/* ---- Open and close ------------------------------------------------------ */
+
+static peercache_status_t socket_open(const struct pc_link_params *params,
+                                      struct pc_link **link_p)
+{
+    if (params->tls != NULL) {
+        return PEERCACHE_UNSUPPORTED;
+    }
+    struct pc_link *link = pc_alloc(1, sizeof(*link));
+    if (link == NULL) {
+        return PEERCACHE_NO_MEMORY;
+    }
+    peercache_status_t status = pc_socket_loop_init(&link->loop);
+    if (status != PEERCACHE_OK) {
+        pc_free(link);
+        return status;
+    }
+    link->params = *params;
+    link->now_ns = pc_clock_monotonic();
+    pc_heap_init(&link->timers);
+    pc_list_init(&link->conns);
+    pc_list_init(&link->greeting);
+    pc_list_init(&link->ready);
+    pc_list_init(&link->listeners);
+    pc_list_init(&link->spares);
+    link->spare_fd = -1;
+    pc_socket_keep_spare(link);
+    *link_p = link;
+    return PEERCACHE_OK;
+}
+
+static unsigned run_ready(struct pc_link *link)
+{
+    unsigned work = 0;
+    for (int round = 0; round < RUN_ROUNDS && !pc_list_is_empty(&link->ready);
+         round++) {
+        struct pc_list batch;
+        struct pc_list *node;
+        pc_list_init(&batch);
+        pc_list_splice_back(&batch, &link->ready);
+        while ((node = pc_list_pop_front(&batch)) != NULL) {
+            work += pc_socket_conn_run(
+                PC_CONTAINER_OF(node, struct pc_link_conn, in_ready));
+        }
+    }
+    return work;
+}
+
+static void close_conns(struct pc_link *link)
+{
+    for (struct pc_list *node = link->conns.next; node != &link->conns;
+         node = node->next) {
+        pc_socket_conn_fail(
+            PC_CONTAINER_OF(node, struct pc_link_conn, in_conns),
+            PEERCACHE_CANCELED);
+    }
+    while (!pc_list_is_empty(&link->ready)) {
+        run_ready(link);
+    }
+}
+
+static void socket_close(struct pc_link *link)
+{
+    struct pc_list *node;
+    if (link == NULL) {
+        return;
+    }
+    link->closing = true; /* What callbacks post now is refused. */
+    pc_socket_unlisten(link, NULL);
+    close_conns(link);
+    PC_ASSERT(pc_list_is_empty(&link->conns));
+    while ((node = pc_list_pop_front(&link->spares)) != NULL) {
+        pc_free(node);
+    }
+    pc_free(link->spare_head);
+    if (link->spare_fd >= 0) {
+        close(link->spare_fd);
+    }
+    pc_heap_fini(&link->timers);
+    pc_socket_loop_fini(&link->loop);
+    pc_free(link);
+}
+
+/* ---- Posts --------------------------------------------------------------- */
+
+static peercache_status_t socket_listen(struct pc_link *link,
+                                        const char *address, char *bound,
+                                        size_t bound_len)
+{
+    return link->closing ? PEERCACHE_SHUTDOWN
+                         : pc_socket_listen(link, address, bound, bound_len);
+}
+
+static void socket_unlisten(struct pc_link *link, const char *bound)
+{
+    if (bound != NULL) {
+        pc_socket_unlisten(link, bound);
+    }
+}
+
+static peercache_status_t socket_connect(struct pc_link *link,
+                                         const char *address,
+                                         enum pc_link_class cls,
+                                         uint64_t deadline_ns, void *conn_arg,
+                                         struct pc_link_conn **conn_p)
+{
+    if (link->closing) {
+        return PEERCACHE_SHUTDOWN;
+    }
+    link->now_ns = pc_clock_monotonic();
+    return pc_socket_conn_connect(link, address, cls, deadline_ns, conn_arg,
+                                  conn_p);
+}
+
+static void socket_disconnect(struct pc_link_conn *conn)
+{
+    pc_socket_conn_fail(conn, PEERCACHE_CANCELED);
+}
+
+static peercache_status_t socket_send(struct pc_link_send *send)
+{
+    struct pc_link_conn *conn = send->conn;
+    if (conn->state == PC_SOCKET_CLOSED) {
+        return conn->why;
+    }
+    peercache_status_t status = pc_socket_transmit_post(send);
+    if (status == PEERCACHE_IN_PROGRESS) {
+        pc_socket_make_ready(conn);
+    }
+    return status;
+}
+
+static void socket_cancel_send(struct pc_link_send *send)
+{
+    struct pc_link_conn *conn = send->conn;
+    if (!pc_socket_transmit_cancel(send)) {
+        pc_socket_conn_fail(conn, PEERCACHE_CANCELED);
+    }
+    pc_socket_make_ready(conn);
+}
+
+static void socket_cancel_sink(struct pc_link_conn *conn,
+                               struct pc_link_sink *sink)
+{
+    if (conn->in.sink == sink && sink != NULL) {
+        pc_socket_receive_end_sink(conn, PEERCACHE_CANCELED);
+        pc_socket_make_ready(conn);
+    }
+}
+
+static void socket_pause(struct pc_link_conn *conn, bool paused)
+{
+    conn->paused = paused;
+    if (!paused) {
+        pc_socket_make_ready(conn);
+    }
+}
+
+/* ---- Progress ------------------------------------------------------------ */
+
+static uint64_t wait_time(const struct pc_link *link, uint64_t max_wait_ns)
+{
+    const struct pc_heap_node *first = pc_heap_first(&link->timers);
+    if (first == NULL) {
+        return max_wait_ns;
+    }
+    if (first->due_ns <= link->now_ns) {
+        return NO_TIME_LEFT;
+    }
+    uint64_t wait_ns = first->due_ns - link->now_ns;
+    return wait_ns < max_wait_ns ? wait_ns : max_wait_ns;
+}
+
+static unsigned run_timers(struct pc_link *link)
+{
+    struct pc_heap_node *node;
+    unsigned work = 0;
+    while ((node = pc_heap_first(&link->timers)) != NULL &&
+           node->due_ns <= link->now_ns) {
+        struct pc_socket_timer *timer =
+            PC_CONTAINER_OF(node, struct pc_socket_timer, node);
+        pc_heap_remove(&link->timers, node);
+        timer->expired(timer);
+        work++;
+    }
+    return work;
+}
+
+static unsigned socket_progress(struct pc_link *link, int fd,
+                                uint64_t max_wait_ns)
+{
+    link->now_ns = pc_clock_monotonic();
+    unsigned work = run_ready(link);
+    bool idle = work == 0 && pc_list_is_empty(&link->ready);
+    uint64_t wait_ns = idle ? wait_time(link, max_wait_ns) : NO_TIME_LEFT;
+
+    pc_socket_loop_wait(&link->loop, fd, wait_ns);
+    link->now_ns = pc_clock_monotonic();
+    work += pc_socket_listeners_run(link);
+    /* After the sockets: a deadline must not win over an answer that came
+     * while this thread was away. */
+    work += run_ready(link);
+    work += run_timers(link);
+    return work;
+}
+
+static void socket_wake(struct pc_link *link)
+{
+    pc_socket_loop_wake(&link->loop);
+}
+
+const struct pc_link_ops *pc_socket_link(void)
+{
+    static const struct pc_link_ops ops = {
+        .name = "socket",
+        .open = socket_open,
+        .close = socket_close,
+        .listen = socket_listen,
+        .unlisten = socket_unlisten,
+        .connect = socket_connect,
+        .disconnect = socket_disconnect,
+        .send = socket_send,
+        .cancel_send = socket_cancel_send,
+        .cancel_sink = socket_cancel_sink,
+        .pause = socket_pause,
+        .progress = socket_progress,
+        .wake = socket_wake,
+    };
+    return &ops;
+}

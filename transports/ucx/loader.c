@@ -1,0 +1,149 @@
+#include "loader.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MODULE_NAME "libpeercache_ucx.so"
+
+struct preset
+{
+    const char *name;
+    const char *value;
+    bool is_ours; /* Was unset: to be unset again. */
+};
+
+/* UCX reads these in its constructors only. */
+static void preset_all(struct preset *presets, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        presets[i].is_ours = getenv(presets[i].name) == NULL &&
+                             setenv(presets[i].name, presets[i].value, 0) == 0;
+    }
+}
+
+static void unset_all(const struct preset *presets, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (presets[i].is_ours) {
+            unsetenv(presets[i].name);
+        }
+    }
+}
+
+/* RTLD_NODELETE: threads and exit functions of UCX outlive any dlclose, so the
+ * handle itself need not be kept. */
+static void *open_quietly(const char *path)
+{
+    struct preset presets[] = {
+        {"UCX_ERROR_SIGNALS", "",
+         false},                         /* SIGSEGV and so on are the host's. */
+        {"UCX_DEBUG_SIGNO", "0", false}, /* So is SIGHUP. */
+        {"UCX_LOG_FILE", "stderr", false}, /* stdout is, too. */
+        {"UCX_WARN_UNUSED_ENV_VARS", "n", false},
+        /* No hooks on mmap and malloc. UCX then keeps no cache of
+         * registrations, which could not be trusted without them; ours are
+         * explicit. */
+        {"UCX_MEM_EVENTS", "n", false},
+        {"UCX_VFS_ENABLE", "n", false}, /* No thread for a debug file system. */
+    };
+    preset_all(presets, PC_ARRAY_LEN(presets));
+    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    unset_all(presets, PC_ARRAY_LEN(presets));
+    return module;
+}
+
+static void forward(void *arg, peercache_log_level_t level, const char *where,
+                    const char *message)
+{
+    (void)arg;
+    PC_LOG(level, where, "%s", message);
+}
+
+/* The last part of every attempt's story goes into tried. */
+static const struct pc_fabric_ops *try_path(const char *path,
+                                            struct pc_text *tried)
+{
+    void *module = open_quietly(path);
+    if (module == NULL) {
+        const char *why = dlerror();
+        pc_text_add(tried, "; %s", why != NULL ? why : path);
+        return NULL;
+    }
+    pc_fabric_module_fn entry;
+    /* POSIX guarantees this, ISO C does not. */
+    *(void **)(&entry) = dlsym(module, PC_FABRIC_UCX_ENTRY);
+    const struct pc_fabric_module_env env = {
+        .interface = PC_FABRIC_MODULE_INTERFACE,
+        .log_level = PEERCACHE_LOG_TRACE, /* Our own level is applied here. */
+        .log = forward};
+    const struct pc_fabric_ops *ops = entry != NULL ? entry(&env) : NULL;
+    if (ops == NULL) {
+        pc_text_add(tried, "; %s: of another version", path);
+    }
+    dlclose(module);
+    return ops;
+}
+
+/* The folder of the code that is running: libpeercache.so or a program. */
+static bool own_folder(char *folder, size_t len)
+{
+    Dl_info info;
+    if (dladdr((void *)(uintptr_t)pc_fabric_load, &info) == 0 ||
+        info.dli_fname == NULL) {
+        return false;
+    }
+    const char *slash = strrchr(info.dli_fname, '/');
+    if (slash == NULL) {
+        return false;
+    }
+    int n = snprintf(folder, len, "%.*s", (int)(slash - info.dli_fname),
+                     info.dli_fname);
+    return n >= 0 && (size_t)n < len;
+}
+
+static const struct pc_fabric_ops *search(struct pc_text *tried)
+{
+    const struct pc_fabric_ops *ops = NULL;
+    char folder[4096];
+    char path[4096 + 64];
+    if (own_folder(folder, sizeof(folder))) {
+        const char *const paths[] = {"", "/peercache", "/../lib/peercache"};
+        for (size_t i = 0; ops == NULL && i < PC_ARRAY_LEN(paths); i++) {
+            snprintf(path, sizeof(path), "%s%s/%s", folder, paths[i],
+                     MODULE_NAME);
+            ops = try_path(path, tried);
+        }
+    }
+    if (ops == NULL) {
+        ops = try_path(PEERCACHE_MODULE_DIR "/" MODULE_NAME, tried);
+    }
+    return ops != NULL ? ops : try_path(MODULE_NAME, tried);
+}
+
+peercache_status_t pc_fabric_load(const char *path,
+                                  const struct pc_fabric_ops **ops_p)
+{
+    struct pc_text tried;
+    pc_text_init(&tried);
+    if (path == NULL) {
+        /* Not for programs that run with another user's rights. */
+        path = secure_getenv("PEERCACHE_UCX_MODULE");
+    }
+    bool named = path != NULL && path[0] != '\0';
+    const struct pc_fabric_ops *ops =
+        named ? try_path(path, &tried) : search(&tried);
+    if (ops == NULL) {
+        PC_WARN("ucx", "no UCX, so no mapped and no one-sided reads%s",
+                tried.data != NULL ? tried.data : "");
+    } else {
+        *ops_p = ops;
+    }
+    pc_text_fini(&tried);
+    return ops != NULL ? PEERCACHE_OK : PEERCACHE_UNSUPPORTED;
+}
