@@ -48,8 +48,8 @@ static void print_seeds(const json_t *cluster)
     printf("seeds       ");
     json_array_foreach(json_object_get(cluster, "seeds"), i, seed)
     {
-        const char *text = json_string_value(seed);
-        printf("%s%s", i > 0 ? ", " : "", text != NULL ? text : "-");
+        printf("%s%s%s", i > 0 ? ", " : "", cli_text(seed, "address"),
+               is_true(seed, "ours") ? " (served here)" : "");
     }
     printf("\n");
 }
