@@ -120,7 +120,7 @@ stage_asan() {
 }
 
 stage_tsan() {
-    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
+    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 suppressions=$ROOT/ci/tsan.supp}
     configure tsan -DPEERCACHE_TOOLS=OFF &&
         ninja -C build-tsan -j "$JOBS" &&
         run_ctest tsan build-tsan -LE checks

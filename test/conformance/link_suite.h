@@ -16,7 +16,7 @@
 
 /* The limits that every test's links are opened with. */
 #define LINK_SUITE_HEAD_MAX ((size_t)200000)
-#define LINK_SUITE_STALL_NS 1000000000ull
+#define LINK_SUITE_STALL_NS 2000000000ull
 
 struct link_fixture
 {

@@ -346,6 +346,9 @@ static bool has_moved(struct pc_link_conn *conn)
 {
     struct pc_link *link = conn->link;
 
+    if (conn->out.moved_ns < link->back_ns) {
+        conn->out.moved_ns = link->back_ns; /* We were away, not the peer. */
+    }
     if (conn->out.moved_ns + link->params.stall_ns > link->now_ns) {
         return true;
     }

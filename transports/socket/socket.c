@@ -240,7 +240,11 @@ static unsigned run_timers(struct pc_link *link)
 static unsigned socket_progress(struct pc_link *link, int fd,
                                 uint64_t max_wait_ns)
 {
+    uint64_t left_ns = link->now_ns;
     link->now_ns = pc_clock_monotonic();
+    if (link->now_ns - left_ns > link->params.stall_ns / 4) {
+        link->back_ns = link->now_ns;
+    }
     unsigned work = run_ready(link);
     bool idle = work == 0 && pc_list_is_empty(&link->ready);
     uint64_t wait_ns = idle ? wait_time(link, max_wait_ns) : NO_TIME_LEFT;

@@ -42,7 +42,8 @@ struct pc_link
     struct pc_link_params params;
     struct pc_socket_loop loop;
     bool closing;
-    uint64_t now_ns; /* Read once or twice per progress(). */
+    uint64_t now_ns;  /* Read once or twice per progress(). */
+    uint64_t back_ns; /* When this thread came back from a pause of its own. */
     struct pc_heap timers;
     struct pc_list conns; /* All of them. */
     struct pc_list
