@@ -2,10 +2,9 @@
 # Set up, build, test and check. The last line is "N passed, N failed".
 #
 # usage: ci/test.sh [--ci] [--long]
-#   --ci    also what runs long: sanitizers, the safety rules taken out one by
-#           one, the demo
-#   --long  also what runs longer still: a minute of threads against each other,
-#           more simulated seeds, benchmarks
+#   --ci    also what runs long: sanitizers, a minute of threads against each
+#           other, the safety rules taken out one by one, the demo
+#   --long  also what runs longer still: more simulated seeds, benchmarks
 #
 # Each stage has a budget in seconds; when it is used up, the stage has failed.
 # Logs, one a stage, are in build/logs.
@@ -14,7 +13,9 @@ cd "$(dirname "$0")/.." || exit 2
 ROOT=$PWD
 LOGS=$ROOT/build/logs
 JOBS=${JOBS:-2}
-TOTAL_S=1740 # Of all stages together: under 30 minutes.
+# All stages together take under 30 minutes on two quiet cores; this is where
+# something hangs.
+TOTAL_S=4800
 export ROOT LOGS JOBS
 
 with_ci=no
@@ -119,11 +120,13 @@ stage_asan() {
         run_ctest asan build-asan -LE checks
 }
 
+# Simulation, codecs and state machines have one thread: nothing to find there.
 stage_tsan() {
     export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 suppressions=$ROOT/ci/tsan.supp}
     configure tsan -DPEERCACHE_TOOLS=OFF &&
         ninja -C build-tsan -j "$JOBS" &&
-        run_ctest tsan build-tsan -LE checks
+        run_ctest tsan build-tsan -LE "checks|sim|fuzz" \
+            -E "unit.(sim|proto|cluster|directory_ring|directory_shard)"
 }
 
 stage_rules() {
@@ -138,17 +141,12 @@ stage_threads() {
     build/test/integration/test_integration_store_threads 60
 }
 
-# Tests that are registered with CONFIGURATIONS long.
 stage_seeds() {
-    ctest --test-dir build -C long -L long -j "$JOBS" --output-on-failure \
-        --test-output-size-passed 4000000 --output-junit "$LOGS/seeds.xml"
+    build/test/sim/test_sim_random 10000 100000
 }
 
 stage_bench() {
-    local bench
-    bench=$(find build/tools -name peercache-bench -type f | head -1)
-    [ -n "$bench" ] || { echo "peercache-bench is not built"; return 1; }
-    "$bench" limits && "$bench" latency && "$bench" throughput
+    test/bench/ratios.sh build/bin
 }
 
 export -f configure run_ctest free_port
@@ -255,7 +253,7 @@ trap stop INT TERM
 mkdir -p "$LOGS"
 stage setup 600
 stage build 300 setup
-stage tests 400 build
+stage tests 900 build
 stage checks 60 build
 stage format 60 setup
 stage install 120 build
@@ -263,13 +261,13 @@ stage package 180 setup
 stage python 240 package
 stage examples 60 install package
 if [ $with_ci = yes ]; then
-    stage asan 480 setup
-    stage tsan 480 setup
-    stage rules 360 setup
-    stage demo 180 setup
+    stage asan 1200 setup
+    stage tsan 1200 setup
+    stage threads 120 build
+    stage rules 900 setup
+    stage demo 300 setup
 fi
 if [ $with_long = yes ]; then
-    stage threads 90 build
     stage seeds 1200 build
     stage bench 600 build
 fi
@@ -279,11 +277,11 @@ for kind in $(printf '%s\n' "${!n_kind[@]}" | sort); do
 done
 if [ $with_ci = no ]; then
     echo "left out without --ci: address, undefined-behaviour and thread" \
-        "sanitizers, the safety rules taken out one by one, the demo"
+        "sanitizers, a minute of threads, the safety rules taken out one by" \
+        "one, the demo"
 fi
 if [ $with_long = no ]; then
-    echo "left out without --long: a minute of threads, more simulated seeds," \
-        "benchmarks"
+    echo "left out without --long: more simulated seeds, benchmarks"
 fi
 echo "$n_passed passed, $n_failed failed"
 [ $n_failed -eq 0 ]

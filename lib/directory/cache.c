@@ -126,9 +126,8 @@ bool pc_cache_get(struct pc_cache *cache, struct pc_digest digest,
     (void)pthread_mutex_lock(lock);
     struct entry *entry = find(&cache->entries[s * WAYS], digest);
     bool fresh =
-        entry != NULL && (cache->max_age_ns == 0 ||
-                          now_ns < entry->since_ns ||
-                  now_ns - entry->since_ns <= cache->max_age_ns);
+        entry != NULL && (cache->max_age_ns == 0 || now_ns < entry->since_ns ||
+                          now_ns - entry->since_ns <= cache->max_age_ns);
     if (fresh) {
         *record_p = entry->record;
     }
