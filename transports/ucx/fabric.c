@@ -11,13 +11,15 @@
 #include "base/rand.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* How long close waits for what the caller left behind. */
-#define CLOSE_WAIT (10 * PC_S)
+#define CLOSE_WAIT    (10 * PC_S)
+#define CLOSE_LOOK_MS 10
 
 bool pc_ucx_forked(const struct pc_fabric *fabric)
 {
@@ -170,6 +172,8 @@ static struct pc_fabric *make(const struct pc_fabric_params *params)
     }
     fabric->params = *params;
     fabric->pid = getpid();
+    fabric->map.both_fd = -1;
+    fabric->get.both_fd = -1;
     pthread_mutex_init(&fabric->lock, NULL);
     pc_list_init(&fabric->mems);
     pc_list_init(&fabric->kept);
@@ -233,7 +237,11 @@ static void detach_all(struct pc_fabric *fabric)
     }
     uint64_t until = pc_clock_monotonic() + CLOSE_WAIT;
     while (!pc_list_is_empty(&fabric->peers) && pc_clock_monotonic() < until) {
-        pc_ucx_progress(fabric);
+        struct pollfd wait = {.fd = -1, .events = POLLIN};
+        if (pc_ucx_progress(fabric) == 0 &&
+            pc_ucx_arm(fabric, &wait.fd) == PEERCACHE_OK) {
+            (void)poll(&wait, 1, CLOSE_LOOK_MS);
+        }
     }
     if (!pc_list_is_empty(&fabric->peers)) {
         PC_ERROR("ucx", "a peer's reads do not end; its memory stays");

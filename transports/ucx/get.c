@@ -116,17 +116,30 @@ static void post_piece(struct pc_ucx_lane *lane, struct pc_fabric_get *get)
     }
 }
 
+/* One more lane when all have something to do, and one after the other: what
+ * is being connected is in danger when either process ends. */
+static void want_lane(struct pc_fabric_peer *peer)
+{
+    if (peer->state == PC_UCX_READY && !pc_list_is_empty(&peer->queue) &&
+        peer->n_lanes < PC_UCX_LANES &&
+        !peer->lanes[peer->n_lanes - 1].probing &&
+        !pc_list_is_linked(&peer->wait)) {
+        pc_list_push_back(&peer->fabric->newcomers, &peer->wait);
+    }
+}
+
 void pc_ucx_pump(struct pc_fabric_peer *peer)
 {
     for (unsigned i = 0; i < peer->n_lanes; i++) {
-        while (peer->state == PC_UCX_READY && peer->lanes[i].get == NULL &&
-               !pc_list_is_empty(&peer->queue)) {
+        while (peer->state == PC_UCX_READY && peer->lanes[i].proven &&
+               peer->lanes[i].get == NULL && !pc_list_is_empty(&peer->queue)) {
             struct pc_ucx_get *state =
                 PC_CONTAINER_OF(peer->queue.next, struct pc_ucx_get, node);
             post_piece(&peer->lanes[i],
                        PC_CONTAINER_OF(state, struct pc_fabric_get, priv));
         }
     }
+    want_lane(peer);
 }
 
 void pc_ucx_drop_queue(struct pc_fabric_peer *peer, ucs_status_t status)
@@ -251,7 +264,7 @@ unsigned pc_ucx_progress(struct pc_fabric *fabric)
     if (fabric->get.worker != NULL) {
         unsigned moved = 1;
         for (unsigned i = 0; i < PROGRESS_TURNS && moved > 0; i++) {
-            moved = ucp_worker_progress(fabric->get.worker);
+            moved = pc_ucx_side_progress(&fabric->get);
             n += moved;
         }
     }
@@ -287,15 +300,5 @@ peercache_status_t pc_ucx_arm(struct pc_fabric *fabric, int *fd_p)
         *fd_p = -1;
         return PEERCACHE_OK;
     }
-    ucs_status_t status = ucp_worker_arm(fabric->get.worker);
-    if (status == UCS_ERR_BUSY) {
-        return PEERCACHE_AGAIN;
-    }
-    int fd;
-    if (status != UCS_OK ||
-        (status = ucp_worker_get_efd(fabric->get.worker, &fd)) != UCS_OK) {
-        return pc_ucx_status(status);
-    }
-    *fd_p = fd;
-    return PEERCACHE_OK;
+    return pc_ucx_status(pc_ucx_side_arm(&fabric->get, fd_p));
 }

@@ -4,10 +4,14 @@
 #include "ucx.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <string.h>
+
+/* How long a close waits for UCX to have connected. */
+#define CONNECT_PATIENCE (300 * PC_MS)
 
 static void queue_news(struct pc_fabric_peer *peer)
 {
@@ -45,58 +49,67 @@ static void on_ep_error(void *arg, ucp_ep_h ep, ucs_status_t status)
     fail(arg, PEERCACHE_PEER_FAILED);
 }
 
-static void probe_ended(struct pc_fabric_peer *peer, ucs_status_t status)
+static void become_ready(struct pc_fabric_peer *peer)
 {
-    if (peer->state != PC_UCX_PROBING) {
-        return;
-    }
-    if (status != UCS_OK || peer->probe_landing != peer->hello.probe_value) {
-        fail(peer, PEERCACHE_UNREACHABLE);
-        return;
-    }
     peer->state = PC_UCX_READY;
     peer->path.status = PEERCACHE_OK;
     peer->path.can_get = true;
     pc_ucx_path_add(peer->lanes[0].ep, &peer->path);
-    if (!peer->path.native) {
-        /* The other lanes. */
-        pc_list_push_back(&peer->fabric->newcomers, &peer->wait);
-    }
     peer->tell_path = true;
     queue_news(peer);
 }
 
+static void probe_ended(struct pc_ucx_lane *lane, ucs_status_t status)
+{
+    struct pc_fabric_peer *peer = lane->peer;
+    lane->probing = false;
+    if (peer->state != PC_UCX_PROBING && peer->state != PC_UCX_READY) {
+        return;
+    }
+    if (status != UCS_OK || lane->probe_landing != peer->hello.probe_value) {
+        fail(peer, peer->state == PC_UCX_READY ? PEERCACHE_PEER_FAILED
+                                               : PEERCACHE_UNREACHABLE);
+        return;
+    }
+    lane->proven = true;
+    if (peer->state == PC_UCX_PROBING) {
+        become_ready(peer);
+    }
+    pc_ucx_pump(peer);
+}
+
 static void on_probe(void *request, ucs_status_t status, void *arg)
 {
-    struct pc_fabric_peer *peer = arg;
+    struct pc_ucx_lane *lane = arg;
     ucp_request_free(request);
-    peer->n_posted--;
-    probe_ended(peer, status);
+    lane->peer->n_posted--;
+    probe_ended(lane, status);
 }
 
 /* A way is believed in only after it has carried bytes of the very process
  * that said HELLO. */
-static void probe(struct pc_fabric_peer *peer)
+static void probe(struct pc_ucx_lane *lane)
 {
+    struct pc_fabric_peer *peer = lane->peer;
     peercache_status_t status = pc_ucx_rkey_hand_over(
-        peer->lanes[0].ep, peer->hello.probe_rkey, &peer->probe_rkey);
+        lane->ep, peer->hello.probe_rkey, &lane->probe_rkey);
     if (status != PEERCACHE_OK) {
-        peer->probe_rkey = NULL;
+        lane->probe_rkey = NULL;
         fail(peer, PEERCACHE_UNREACHABLE);
         return;
     }
-    peer->state = PC_UCX_PROBING;
+    lane->probing = true;
     ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
                                                  UCP_OP_ATTR_FIELD_USER_DATA,
                                  .cb.send = on_probe,
-                                 .user_data = peer};
-    void *request = ucp_get_nbx(
-        peer->lanes[0].ep, &peer->probe_landing, sizeof(peer->probe_landing),
-        peer->hello.probe_addr, peer->probe_rkey, &param);
+                                 .user_data = lane};
+    void *request =
+        ucp_get_nbx(lane->ep, &lane->probe_landing, sizeof(lane->probe_landing),
+                    peer->hello.probe_addr, lane->probe_rkey, &param);
     if (UCS_PTR_IS_PTR(request)) {
         peer->n_posted++;
     } else {
-        probe_ended(peer, UCS_PTR_STATUS(request));
+        probe_ended(lane, UCS_PTR_STATUS(request));
     }
 }
 
@@ -117,7 +130,7 @@ static ucs_status_t make_lane(struct pc_fabric_peer *peer)
                               .err_mode = UCP_ERR_HANDLING_MODE_PEER,
                               .err_handler = {.cb = on_ep_error, .arg = peer}};
     ucs_status_t status =
-        ucp_ep_create(peer->fabric->get.worker, &params, &lane->ep);
+        ucp_ep_create(peer->fabric->get.out, &params, &lane->ep);
     pc_free(room);
     if (status != UCS_OK) {
         lane->ep = NULL;
@@ -128,23 +141,17 @@ static ucs_status_t make_lane(struct pc_fabric_peer *peer)
     return UCS_OK;
 }
 
-/* The first lane proves the way; more are only for speed. */
+/* Without the first lane there is no way; more are only for speed. */
 static void connect_peer(struct pc_fabric_peer *peer)
 {
     ucs_status_t status = make_lane(peer);
-    if (peer->state == PC_UCX_NEW) {
-        if (status != UCS_OK) {
-            fail(peer, PEERCACHE_UNREACHABLE);
-        } else {
-            probe(peer);
+    if (status == UCS_OK) {
+        if (peer->state == PC_UCX_NEW) {
+            peer->state = PC_UCX_PROBING;
         }
-        return;
-    }
-    if (peer->state == PC_UCX_READY && status == UCS_OK) {
-        if (peer->n_lanes < PC_UCX_LANES) {
-            pc_list_push_back(&peer->fabric->newcomers, &peer->wait);
-        }
-        pc_ucx_pump(peer);
+        probe(&peer->lanes[peer->n_lanes - 1]);
+    } else if (peer->state == PC_UCX_NEW) {
+        fail(peer, PEERCACHE_UNREACHABLE);
     }
 }
 
@@ -256,6 +263,22 @@ free_both:
     return status;
 }
 
+static void close_lanes(struct pc_fabric_peer *peer)
+{
+    bool is_late = pc_clock_monotonic() >= peer->close_by_ns;
+    for (unsigned i = 0; i < peer->n_lanes; i++) {
+        struct pc_ucx_lane *lane = &peer->lanes[i];
+        if (lane->ep == NULL || (lane->probing && !is_late)) {
+            continue;
+        }
+        ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
+                                     .flags = UCP_EP_CLOSE_FLAG_FORCE};
+        void *request = ucp_ep_close_nbx(lane->ep, &param);
+        lane->ep = NULL;
+        lane->close_request = UCS_PTR_IS_PTR(request) ? request : NULL;
+    }
+}
+
 void pc_ucx_detach(struct pc_fabric_peer *peer,
                    void (*detached)(void *peer_arg))
 {
@@ -269,14 +292,8 @@ void pc_ucx_detach(struct pc_fabric_peer *peer,
     pc_list_remove(&peer->turn);
     pc_list_push_back(&fabric->closing, &peer->turn);
     pc_ucx_drop_queue(peer, UCS_ERR_CANCELED);
-    for (unsigned i = 0; i < peer->n_lanes; i++) {
-        struct pc_ucx_lane *lane = &peer->lanes[i];
-        ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
-                                     .flags = UCP_EP_CLOSE_FLAG_FORCE};
-        void *request = ucp_ep_close_nbx(lane->ep, &param);
-        lane->ep = NULL;
-        lane->close_request = UCS_PTR_IS_PTR(request) ? request : NULL;
-    }
+    peer->close_by_ns = pc_clock_monotonic() + CONNECT_PATIENCE;
+    close_lanes(peer);
 }
 
 unsigned pc_ucx_tell_news(struct pc_fabric *fabric)
@@ -305,8 +322,12 @@ unsigned pc_ucx_tell_news(struct pc_fabric *fabric)
 
 static bool has_ended(struct pc_fabric_peer *peer)
 {
+    close_lanes(peer);
     for (unsigned i = 0; i < peer->n_lanes; i++) {
         void **request_p = &peer->lanes[i].close_request;
+        if (peer->lanes[i].ep != NULL) {
+            return false;
+        }
         if (*request_p == NULL) {
             continue;
         }
@@ -327,8 +348,10 @@ static void end(struct pc_fabric_peer *peer)
         pc_ucx_rkey_orphan(PC_CONTAINER_OF(peer->rkeys.next,
                                            struct pc_fabric_rkey, peer_node));
     }
-    if (peer->probe_rkey != NULL) {
-        ucp_rkey_destroy(peer->probe_rkey);
+    for (unsigned i = 0; i < peer->n_lanes; i++) {
+        if (peer->lanes[i].probe_rkey != NULL) {
+            ucp_rkey_destroy(peer->lanes[i].probe_rkey);
+        }
     }
     pc_list_remove(&peer->node);
     pc_list_remove(&peer->turn);

@@ -3,12 +3,10 @@
  */
 #include "ucx.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 
 #include <dirent.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +17,6 @@
 #define SHM_FREE_WANTED ((uint64_t)32 << 20)
 #define RDMA_DEVICES    "/sys/class/infiniband"
 #define PIECE_HEADER    512
-#define SETTLE_QUIET_MS 20
-#define SETTLE_MAX      (500 * PC_MS)
 
 struct setting
 {
@@ -56,82 +52,6 @@ static ucs_status_t context_open(const struct setting *settings, size_t n,
     return status;
 }
 
-static ucs_status_t worker_open(struct pc_ucx_side *side)
-{
-    /* The role of the engine moves between threads. */
-    ucp_worker_params_t params = {.field_mask =
-                                      UCP_WORKER_PARAM_FIELD_THREAD_MODE,
-                                  .thread_mode = UCS_THREAD_MODE_SERIALIZED};
-    return ucp_worker_create(side->context, &params, &side->worker);
-}
-
-static ucs_status_t self_open(struct pc_ucx_side *side)
-{
-    ucp_address_t *address;
-    size_t len;
-    ucs_status_t status = ucp_worker_get_address(side->worker, &address, &len);
-    if (status != UCS_OK) {
-        return status;
-    }
-    ucp_ep_params_t params = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS,
-                              .address = address};
-    status = ucp_ep_create(side->worker, &params, &side->self);
-    ucp_worker_release_address(side->worker, address);
-    return status;
-}
-
-static void self_close(struct pc_ucx_side *side)
-{
-    ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
-                                 .flags = UCP_EP_CLOSE_FLAG_FORCE};
-    void *request = ucp_ep_close_nbx(side->self, &param);
-    if (UCS_PTR_IS_PTR(request)) {
-        /* An endpoint to oneself has nobody to wait for. */
-        while (ucp_request_check_status(request) == UCS_INPROGRESS) {
-            ucp_worker_progress(side->worker);
-        }
-        ucp_request_free(request);
-    }
-}
-
-/* A neighbour who is just connecting has its answer waiting inside of UCX;
- * 1.13 aborts when the worker goes away under it. So go on until nothing has
- * come for a little while. */
-static void settle(struct pc_ucx_side *side)
-{
-    uint64_t until = pc_clock_monotonic() + SETTLE_MAX;
-    struct pollfd wait = {.events = POLLIN};
-    if (ucp_worker_get_efd(side->worker, &wait.fd) != UCS_OK) {
-        return;
-    }
-    while (pc_clock_monotonic() < until) {
-        if (ucp_worker_progress(side->worker) == 0 &&
-            ucp_worker_arm(side->worker) == UCS_OK &&
-            poll(&wait, 1, SETTLE_QUIET_MS) == 0) {
-            return;
-        }
-    }
-}
-
-void pc_ucx_side_close(struct pc_ucx_side *side)
-{
-    if (side->self != NULL) {
-        self_close(side);
-        side->self = NULL;
-    }
-    if (side->worker != NULL) {
-        if (side->has_address) {
-            settle(side);
-        }
-        ucp_worker_destroy(side->worker);
-        side->worker = NULL;
-    }
-    if (side->context != NULL) {
-        ucp_cleanup(side->context);
-        side->context = NULL;
-    }
-}
-
 static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
 {
     struct pc_ucx_side *side = &fabric->map;
@@ -147,10 +67,10 @@ static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
         context_open(settings, sizeof(settings) / sizeof(settings[0]),
                      UCP_FEATURE_AM | UCP_FEATURE_WAKEUP, &side->context);
     if (status == UCS_OK) {
-        status = worker_open(side);
+        status = pc_ucx_worker_open(side, false);
     }
     if (status == UCS_OK) {
-        status = self_open(side);
+        status = pc_ucx_self_open(side);
     }
     if (status == UCS_OK) {
         snprintf(side->carrier, sizeof(side->carrier), "%s", carrier);
@@ -302,7 +222,7 @@ static ucs_status_t get_try(struct pc_fabric *fabric, const char *transports,
         context_open(settings, sizeof(settings) / sizeof(settings[0]),
                      UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP, &side->context);
     if (status == UCS_OK) {
-        status = worker_open(side);
+        status = pc_ucx_worker_open(side, strstr(transports, "tcp") != NULL);
     }
     if (status == UCS_OK) {
         status = ucp_worker_get_address(side->worker, &fabric->worker_address,

@@ -8,7 +8,10 @@
  *         needs no progress, and works between different versions of UCX.
  *   get   one-sided reads over RDMA, or over tcp where that was asked for. Its
  *         worker's address goes into HELLO. Never both sides in one context:
- *         peer error mode shuts shared memory out.
+ *         peer error mode shuts shared memory out. With tcp it has two
+ *         workers: one that others connect to, and one that we connect from.
+ *         UCX 1.13 aborts when two workers connect to each other at the same
+ *         time and one of them gives up.
  *
  * The life of a peer (get side; one without it starts in MAP_ONLY):
  *
@@ -16,6 +19,9 @@
  *    │ no ep              │ error, wrong bytes              │ error
  *    └────────────────────┴──────────► FAILED ◄─────────────┘
  *   any ── detach ──► CLOSING ── closed, every get done ──► freed
+ *
+ * A lane that is closed while UCX still connects it may abort either process,
+ * so CLOSING waits a moment for a lane's probe to come back.
  *
  * The engine's thread owns everything but what `lock` guards: the list of
  * registrations, and all use of the map side's worker (a registration checks
@@ -37,6 +43,8 @@ struct pc_ucx_side
 {
     ucp_context_h context; /* NULL: this side is closed. */
     ucp_worker_h worker;
+    ucp_worker_h out;  /* get: where our endpoints are; worker, or another. */
+    int both_fd;       /* With two workers: readable if one has work. Or -1. */
     ucp_ep_h self;     /* map: an endpoint to the own worker. */
     bool has_address;  /* Others may connect to it. */
     char carrier[32];  /* map: "sysv", "posix". */
@@ -104,6 +112,10 @@ struct pc_ucx_lane
     struct pc_fabric_peer *peer;
     ucp_ep_h ep; /* NULL: not made, or closed. */
     void *close_request;
+    bool probing; /* Its probe is on its way. */
+    bool proven;  /* The probe's bytes were right. */
+    ucp_rkey_h probe_rkey;
+    uint64_t probe_landing;
     struct pc_fabric_get *get; /* Whose piece is on its way (software gets). */
 };
 
@@ -133,10 +145,9 @@ struct pc_fabric_peer
     struct pc_ucx_lane lanes[PC_UCX_LANES];
     unsigned n_lanes;     /* Made so far. */
     struct pc_list queue; /* Software gets with pieces to be posted. */
-    size_t n_posted;      /* Gets in UCX's hands, and the probe. */
+    size_t n_posted;      /* Gets in UCX's hands, and probes. */
     size_t n_due;         /* Gets in fabric.finished. */
-    ucp_rkey_h probe_rkey;
-    uint64_t probe_landing;
+    uint64_t close_by_ns; /* CLOSING: wait for probes no longer than this. */
     struct pc_list rkeys;
 };
 
@@ -177,11 +188,18 @@ struct pc_ucx_get
 bool pc_ucx_forked(const struct pc_fabric *fabric);
 peercache_status_t pc_ucx_status(ucs_status_t status);
 
-/* side.c: contexts, workers and their settings. */
+/* side.c: contexts and their settings. */
 void pc_ucx_map_open(struct pc_fabric *fabric);
 void pc_ucx_get_open(struct pc_fabric *fabric,
                      const struct pc_fabric_params *params);
+
+/* worker.c. What a failed open leaves, the close takes. */
+ucs_status_t pc_ucx_worker_open(struct pc_ucx_side *side, bool two);
+ucs_status_t pc_ucx_self_open(struct pc_ucx_side *side);
 void pc_ucx_side_close(struct pc_ucx_side *side);
+unsigned pc_ucx_side_progress(struct pc_ucx_side *side);
+/* UCS_ERR_BUSY: progress first. */
+ucs_status_t pc_ucx_side_arm(struct pc_ucx_side *side, int *fd_p);
 
 /* mem.c */
 peercache_status_t pc_ucx_mem_register(
