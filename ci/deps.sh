@@ -9,9 +9,8 @@ PACKAGES="
     gcc g++ make cmake ninja-build pkg-config ccache git
     clang clang-format libclang-rt-dev
     libucx-dev ucx-utils libhwloc-dev libmsgpack-dev libxxhash-dev
-    libmicrohttpd-dev libcmocka-dev libjansson-dev
+    libcmocka-dev libjansson-dev
     python3 python3-venv python3-dev
-    iproute2
 "
 PYTHON_PACKAGES="pytest numpy mypy scikit-build-core ninja"
 
