@@ -217,8 +217,10 @@ typedef struct peercache_item
 
 typedef struct peercache_op peercache_op_t;
 
-/* Called once, on a thread of the library, with no lock held. May start new
- * operations and free op; calls that block return INVALID here. */
+/* Called once, with no lock held, by the thread that runs the node's engine:
+ * the library's own, or one that is inside a blocking call of the same node.
+ * May start new operations and free op; calls that block return INVALID here.
+ */
 typedef void (*peercache_done_fn)(peercache_op_t *op, void *arg);
 
 /* The items are the pages of one prefix, first page first: a hint for
