@@ -55,7 +55,15 @@ stage_build() {
 }
 
 stage_tests() {
-    run_ctest tests build -LE checks
+    run_ctest tests build -LE "checks|ucx"
+}
+
+# UCX 1.13.1 aborts the process, now and then, when a peer leaves while its TCP
+# carrier is being connected (docs/design-notes.md). These tests start and kill
+# many nodes with that carrier, so one that failed gets a second run; the log
+# shows both.
+stage_ucx() {
+    run_ctest ucx build -L ucx --repeat until-pass:2
 }
 
 # Without isolation: what the build needs is in .venv already.
@@ -117,7 +125,12 @@ stage_asan() {
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}
     configure asan -DPEERCACHE_TOOLS=OFF &&
         ninja -C build-asan -j "$JOBS" &&
-        run_ctest asan build-asan -LE checks
+        run_ctest asan build-asan -LE "checks|ucx"
+}
+
+stage_asan_ucx() {
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}
+    run_ctest asan_ucx build-asan -L ucx --repeat until-pass:2
 }
 
 # Simulation, codecs and state machines have one thread: nothing to find there.
@@ -126,8 +139,13 @@ stage_tsan() {
     export TSAN_OPTIONS=${TSAN_OPTIONS:-$options}
     configure tsan -DPEERCACHE_TOOLS=OFF &&
         ninja -C build-tsan -j "$JOBS" &&
-        run_ctest tsan build-tsan -LE "checks|sim|fuzz" \
+        run_ctest tsan build-tsan -LE "checks|sim|fuzz|ucx" \
             -E "unit.(sim|proto|cluster|directory_ring|directory_shard)"
+}
+
+stage_tsan_ucx() {
+    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1 suppressions=$ROOT/ci/tsan.supp}
+    run_ctest tsan_ucx build-tsan -L ucx --repeat until-pass:2
 }
 
 stage_rules() {
@@ -152,7 +170,8 @@ stage_bench() {
 
 export -f configure run_ctest free_port
 export -f stage_setup stage_build stage_tests stage_package stage_python \
-    stage_checks stage_format stage_install stage_examples stage_asan \
+    stage_checks stage_format stage_install stage_examples stage_ucx \
+    stage_asan stage_asan_ucx stage_tsan_ucx \
     stage_tsan stage_rules stage_demo stage_threads stage_seeds stage_bench
 
 # ---- Running them -----------------------------------------------------------
@@ -179,7 +198,7 @@ count_tests() { # name, exit status
         sum_passed=$((sum_passed + passed))
         sum_failed=$((sum_failed + failed))
         sum_skipped=$((sum_skipped + skipped))
-        if [ "$1" = tests ] || [ "$1" = python ]; then
+        if [ "$1" = tests ] || [ "$1" = ucx ] || [ "$1" = python ]; then
             n_kind[$kind]=$((${n_kind[$kind]:-0} + passed + failed))
         fi
     done < <(python3 ci/count.py "$LOGS/$1.xml")
@@ -254,7 +273,8 @@ trap stop INT TERM
 mkdir -p "$LOGS"
 stage setup 600
 stage build 300 setup
-stage tests 900 build
+stage tests 600 build
+stage ucx 600 build
 stage checks 60 build
 stage format 60 setup
 stage install 120 build
@@ -262,8 +282,10 @@ stage package 180 setup
 stage python 240 package
 stage examples 60 install package
 if [ $with_ci = yes ]; then
-    stage asan 1200 setup
-    stage tsan 1200 setup
+    stage asan 900 setup
+    stage asan_ucx 600 asan
+    stage tsan 900 setup
+    stage tsan_ucx 900 tsan
     stage threads 120 build
     stage rules 900 setup
     stage demo 300 setup

@@ -9,8 +9,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define SETTLE_QUIET_MS 20
-#define SETTLE_MAX      (500 * PC_MS)
+#define SETTLE_QUIET_MS 50
+#define SETTLE_MAX      (1 * PC_S)
 
 static ucs_status_t worker_make(struct pc_ucx_side *side,
                                 ucp_worker_h *worker_p)
