@@ -135,8 +135,7 @@ stage_asan_ucx() {
 
 # Simulation, codecs and state machines have one thread: nothing to find there.
 stage_tsan() {
-    local options="halt_on_error=1 suppressions=$ROOT/ci/tsan.supp"
-    export TSAN_OPTIONS=${TSAN_OPTIONS:-$options}
+    export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
     configure tsan -DPEERCACHE_TOOLS=OFF &&
         ninja -C build-tsan -j "$JOBS" &&
         run_ctest tsan build-tsan -LE "checks|sim|fuzz|ucx" \
