@@ -1,17 +1,18 @@
 #include "engine.h"
 
+#include <sched.h>
+
 enum role { ROLE_THREAD, ROLE_WANTED, ROLE_CALLER, ROLE_FREE };
 
-/* How long the thread leaves the role to callers before it looks whether they
- * still use it: long enough that a caller in a loop keeps it, short against a
- * peer's round trip over a network. */
-#define LINGER_NS (200 * PC_US)
-/* ... and when nobody but callers had work for us lately. */
-#define LINGER_IDLE_NS (2 * PC_MS)
-#define LATELY_NS      (100 * PC_MS)
 /* A gap between turns that counts as a pause of our own. */
-#define PAUSE_NS       (100 * PC_MS)
-#define SLEEP_MAX_NS   (1 * PC_S)
+#define PAUSE_NS     (100 * PC_MS)
+#define SLEEP_MAX_NS (1 * PC_S)
+/* Turns that a caller runs, when its operation has ended, for what is left: a
+ * task, what it sends, the end of that, and one that finds nothing. */
+#define LEAVE_TURNS 4
+/* A caller has nothing else to do, and an answer is a round trip away: it polls
+ * longer than the thread. */
+#define CALLER_SPINS   4
 #define TASKS_PER_TURN 256
 
 static uintptr_t self_id(void)
@@ -33,14 +34,15 @@ void pc_engine_init(struct pc_engine *e, const struct pc_engine_params *params)
     e->spin_ns = params->spin_ns;
     e->idle = params->idle;
     e->idle_arg = params->idle_arg;
-    e->thread_work_ns = e->now_ns;
     e->threaded = false;
     pc_mpsc_init(&e->tasks);
     pc_heap_init(&e->timers);
     pc_list_init(&e->spare_timers);
     atomic_init(&e->sleeping, false);
     atomic_init(&e->stopping, false);
-    atomic_init(&e->n_drives, 0);
+    atomic_init(&e->wake_at_ns, 0);
+    atomic_init(&e->due_ns, 0);
+    atomic_init(&e->missed, false);
     atomic_init(&e->n_waiting, 0);
     atomic_init(&e->holder, self_id());
     pc_event_init(&e->role, ROLE_THREAD);
@@ -159,7 +161,15 @@ unsigned pc_engine_turn(struct pc_engine *e)
     return e->link_ops->progress(e->link, -1, 0) + rest_of_turn(e);
 }
 
-/* Sleep until there is something to do, at most until end_ns. */
+/* The turn after a time that was meant to be slept: what goes beyond is a
+ * pause. */
+static void begin_turn_after(struct pc_engine *e, uint64_t meant_until_ns)
+{
+    uint64_t now = pc_clock_now(&e->clock);
+    e->last_turn_ns = now < meant_until_ns ? now : meant_until_ns;
+}
+
+/* A caller's sleep, with the role, until there is something to do or end_ns. */
 static unsigned sleeping_turn(struct pc_engine *e, uint64_t end_ns)
 {
     int fd = -1;
@@ -180,24 +190,28 @@ static unsigned sleeping_turn(struct pc_engine *e, uint64_t end_ns)
     if (wait > SLEEP_MAX_NS) {
         wait = SLEEP_MAX_NS;
     }
-    uint32_t role = pc_event_get(&e->role);
-    if (!pc_mpsc_is_empty(&e->tasks) || role == ROLE_WANTED ||
-        atomic_load_explicit(&e->stopping, memory_order_acquire)) {
+    if (!pc_mpsc_is_empty(&e->tasks)) {
         wait = 0;
     }
     unsigned work = e->link_ops->progress(e->link, fd, wait);
     /* relaxed: only this thread reads it in order; a stale true costs the
      * submitter one spare wake. */
     atomic_store_explicit(&e->sleeping, false, memory_order_relaxed);
-    e->last_turn_ns += wait; /* We meant to sleep so long. */
-    if (e->last_turn_ns > pc_clock_now(&e->clock)) {
-        e->last_turn_ns = pc_clock_now(&e->clock);
-    }
+    begin_turn_after(e, e->last_turn_ns + wait);
     begin_turn(e);
     return work + rest_of_turn(e);
 }
 
-/* ---- The engine's thread ---------------------------------------------- */
+/* ---- Taking and leaving the role --------------------------------------- */
+
+static bool swap_role(struct pc_engine *e, uint32_t from, uint32_t to)
+{
+    /* seq_cst: hands over all that the role owns, and pairs with those who
+     * leave something to do and then look for the role. Also when it fails:
+     * who has the role must then see what we left. */
+    return atomic_compare_exchange_strong_explicit(
+        &e->role.word, &from, to, memory_order_seq_cst, memory_order_seq_cst);
+}
 
 static void take(struct pc_engine *e)
 {
@@ -205,41 +219,98 @@ static void take(struct pc_engine *e)
     atomic_store_explicit(&e->holder, self_id(), memory_order_relaxed);
 }
 
-static bool swap_role(struct pc_engine *e, uint32_t from, uint32_t to)
+/* Take a role that is free: nobody worked since the last holder left. */
+static bool take_free(struct pc_engine *e, uint32_t as)
 {
-    /* seq_cst: hands over all that the role owns, and pairs with the fence
-     * before the engine sleeps. */
-    return atomic_compare_exchange_strong_explicit(
-        &e->role.word, &from, to, memory_order_seq_cst, memory_order_acquire);
+    if (!swap_role(e, ROLE_FREE, as)) {
+        return false;
+    }
+    take(e);
+    begin_turn_after(e, atomic_load_explicit(&e->due_ns, memory_order_relaxed));
+    return true;
 }
 
 /*
- * Let a caller have the role, and come back when it is ours again. Callers
- * give it back as FREE without a wake, which would cost each of them a system
- * call: so the thread looks now and then, and takes the role when no caller
- * used it between two looks.
+ * Leave the role to nobody, with the descriptors watched for the thread. False:
+ * there is work to do at once, or somebody wants the role from us by name; we
+ * still have it.
+ *
+ * The thread may wake for a descriptor before the role is free, and finds
+ * nothing to take. It says so in `missed`, and then we wake it again.
  */
-static void lend(struct pc_engine *e)
+static bool leave(struct pc_engine *e, uint32_t role)
 {
-    uint32_t seen = atomic_load_explicit(&e->n_drives, memory_order_relaxed);
+    int fd = -1;
+    uint64_t now = pc_clock_now(&e->clock);
+    uint64_t due = pc_engine_next_due(e);
+    uint64_t link_due = e->link_ops->next_due(e->link);
+    due = link_due < due ? link_due : due;
+    due = due < now + SLEEP_MAX_NS ? due : now + SLEEP_MAX_NS;
+    /* The queue: only who has the role can tell for certain that it is empty.
+     * A pause that this turn made is for the next one to find. */
+    if (due <= now || now - e->last_turn_ns > PAUSE_NS ||
+        !pc_mpsc_is_empty(&e->tasks) ||
+        (e->fabric != NULL &&
+         e->fabric_ops->arm(e->fabric, &fd) == PEERCACHE_AGAIN)) {
+        return false;
+    }
+    atomic_store_explicit(&e->due_ns, due, memory_order_relaxed);
     atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
-    pc_event_set(&e->role, ROLE_CALLER);
-    for (;;) {
-        uint32_t role = pc_event_get(&e->role);
-        if (role == ROLE_THREAD || role == ROLE_WANTED) {
-            break; /* Given back by name. */
+    atomic_store_explicit(&e->missed, false, memory_order_seq_cst);
+    bool watched = pc_park_arm(&e->park, 0, e->link_ops->wait_fd(e->link)) &&
+                   pc_park_arm(&e->park, 1, fd);
+    if (!swap_role(e, role, ROLE_FREE)) {
+        take(e);
+        return false;
+    }
+    if (!watched || atomic_load_explicit(&e->missed, memory_order_seq_cst)) {
+        pc_park_wake(&e->park);
+    }
+    return true;
+}
+
+/* ---- The engine's thread ---------------------------------------------- */
+
+/*
+ * How long the thread may sleep without the role. What a caller leaves while we
+ * look is not lost: until we have said when we wake, every caller that leaves
+ * with work due wakes us.
+ */
+static uint64_t plan_sleep(struct pc_engine *e)
+{
+    uint64_t now = pc_clock_now(&e->clock);
+    uint64_t until = now + SLEEP_MAX_NS;
+    /* seq_cst: a caller that leaves frees the role before it looks when we
+     * wake; either it sees this, or we see that the role is free, and with it
+     * what the caller knew to be due. */
+    atomic_store_explicit(&e->wake_at_ns, UINT64_MAX, memory_order_seq_cst);
+    if (atomic_load_explicit(&e->role.word, memory_order_seq_cst) ==
+        ROLE_FREE) {
+        uint64_t due = atomic_load_explicit(&e->due_ns, memory_order_relaxed);
+        until = due < until ? due : until;
+        if (pc_mpsc_has_more(&e->tasks)) {
+            until = now;
         }
-        uint64_t idle_ns = pc_clock_now(&e->clock) - e->thread_work_ns;
-        (void)pc_event_wait(&e->role, role,
-                            idle_ns < LATELY_NS ? LINGER_NS : LINGER_IDLE_NS);
-        uint32_t now = atomic_load_explicit(&e->n_drives, memory_order_relaxed);
-        bool unused = now == seen;
-        seen = now;
-        if (unused && swap_role(e, ROLE_FREE, ROLE_THREAD)) {
-            break;
+    } /* Else timers are the holder's business. */
+    atomic_store_explicit(&e->wake_at_ns, until, memory_order_seq_cst);
+    return until > now ? until - now : 0;
+}
+
+/* Sleep without the role until it is ours. False: the engine stops. */
+static bool park(struct pc_engine *e)
+{
+    while (!atomic_load_explicit(&e->stopping, memory_order_acquire)) {
+        uint64_t wait = plan_sleep(e);
+        if (wait > 0) {
+            pc_park_wait(&e->park, wait);
+        }
+        /* seq_cst: before we look whether the role is free. */
+        atomic_store_explicit(&e->missed, true, memory_order_seq_cst);
+        if (take_free(e, ROLE_THREAD)) {
+            return true;
         }
     }
-    take(e);
+    return false;
 }
 
 static void *engine_main(void *arg)
@@ -247,18 +318,24 @@ static void *engine_main(void *arg)
     struct pc_engine *e = arg;
     take(e);
     uint64_t idle_since = pc_clock_now(&e->clock);
+    bool mine = true;
     unsigned work = 0;
-    while (!atomic_load_explicit(&e->stopping, memory_order_acquire)) {
+    while (mine && !atomic_load_explicit(&e->stopping, memory_order_acquire)) {
         if (pc_event_get(&e->role) == ROLE_WANTED) {
-            lend(e);
-            idle_since = pc_clock_now(&e->clock);
+            atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
+            pc_event_set(&e->role, ROLE_CALLER);
+            mine = park(e);
+        } else if ((work == 0 &&
+                    pc_clock_now(&e->clock) - idle_since >= e->spin_ns) &&
+                   leave(e, ROLE_THREAD)) {
+            mine = park(e);
         }
-        bool spin =
-            work > 0 || pc_clock_now(&e->clock) - idle_since < e->spin_ns;
-        work = spin ? pc_engine_turn(e) : sleeping_turn(e, UINT64_MAX);
+        if (!mine) {
+            break;
+        }
+        work = pc_engine_turn(e);
         if (work > 0) {
-            idle_since = e->now_ns;
-            e->thread_work_ns = e->now_ns;
+            idle_since = pc_clock_now(&e->clock); /* The turn may be long. */
         }
     }
     return NULL;
@@ -267,9 +344,14 @@ static void *engine_main(void *arg)
 peercache_status_t pc_engine_start(struct pc_engine *e)
 {
     PC_ASSERT_ENGINE(e);
+    PC_ASSERT(e->link_ops->wait_fd != NULL && e->link_ops->next_due != NULL);
+    if (!pc_park_init(&e->park)) {
+        return PEERCACHE_IO;
+    }
     /* relaxed: pthread_create orders it before the thread. */
     atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
     if (pthread_create(&e->thread, NULL, engine_main, e) != 0) {
+        pc_park_fini(&e->park);
         take(e);
         return PEERCACHE_NO_MEMORY;
     }
@@ -281,12 +363,14 @@ void pc_engine_stop(struct pc_engine *e)
 {
     if (e->threaded) {
         atomic_store_explicit(&e->stopping, true, memory_order_release);
-        if (swap_role(e, ROLE_FREE, ROLE_THREAD)) {
-            pc_event_wake(&e->role);
-        }
-        e->link_ops->wake(e->link);
+        pc_park_wake(&e->park);
         (void)pthread_join(e->thread, NULL);
+        pc_park_fini(&e->park);
         e->threaded = false;
+        /* relaxed: there is no other thread. The role is ours, not free, and a
+         * later start begins as the first did. */
+        atomic_store_explicit(&e->stopping, false, memory_order_relaxed);
+        pc_event_init(&e->role, ROLE_THREAD);
         take(e);
     }
 }
@@ -298,62 +382,91 @@ bool pc_engine_is_current(const struct pc_engine *e)
 
 /* ---- Other threads ---------------------------------------------------- */
 
-static void wake_if_asleep(struct pc_engine *e)
+/* Something was left to do: a holder of the role that sleeps shall see it. */
+static void rouse_holder(struct pc_engine *e)
 {
-    /* seq_cst: pairs with the fence before the engine looks at the queue. */
+    /* seq_cst: pairs with the fence before the holder sleeps in the link. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&e->sleeping, memory_order_seq_cst)) {
         e->link_ops->wake(e->link);
     }
 }
 
-void pc_engine_submit(struct pc_engine *e, struct pc_task *task)
+/* ... and if nobody has the role, which is only while there is a thread, the
+ * thread shall take it. */
+static void rouse(struct pc_engine *e)
 {
-    pc_mpsc_push(&e->tasks, &task->node);
-    wake_if_asleep(e);
-    /* Nobody has the role for the moment: do not let the task wait until the
-     * thread looks. */
-    if (pc_event_get(&e->role) == ROLE_FREE &&
-        swap_role(e, ROLE_FREE, ROLE_THREAD)) {
-        /* No second store: the thread may have lent the role by now. */
-        pc_event_wake(&e->role);
+    rouse_holder(e);
+    if (pc_event_get(&e->role) == ROLE_FREE) {
+        pc_park_wake(&e->park);
     }
 }
 
-/* Run turns with the role until the event is set; then leave the role to the
- * thread if anybody needs it now, else to the next caller. */
+void pc_engine_submit(struct pc_engine *e, struct pc_task *task)
+{
+    pc_mpsc_push(&e->tasks, &task->node);
+    rouse(e);
+}
+
+/* Run what is left of our own operation, then free the role; the thread is
+ * woken if it has to go on. n_own: 1 if we are counted among those who wait. */
+static void leave_as_caller(struct pc_engine *e, uint32_t n_own)
+{
+    bool left = false;
+    for (int i = 0; !left && i < LEAVE_TURNS; i++) {
+        left = pc_engine_turn(e) == 0 && leave(e, ROLE_CALLER);
+    }
+    if (!left) {
+        /* Due at once, and the next turn sees a pause that ours made. */
+        atomic_store_explicit(&e->due_ns, e->last_turn_ns,
+                              memory_order_relaxed);
+        atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
+        (void)swap_role(e, ROLE_CALLER, ROLE_FREE);
+    }
+    /* seq_cst: those who wait count themselves, those who submit push, and the
+     * thread says when it wakes, before they look at the role. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!left || pc_mpsc_has_more(&e->tasks) ||
+        atomic_load_explicit(&e->n_waiting, memory_order_seq_cst) > n_own ||
+        atomic_load_explicit(&e->due_ns, memory_order_relaxed) <
+            atomic_load_explicit(&e->wake_at_ns, memory_order_seq_cst)) {
+        pc_park_wake(&e->park);
+    }
+}
+
+void pc_engine_offer(struct pc_engine *e, struct pc_task *task)
+{
+    pc_mpsc_push(&e->tasks, &task->node);
+    if (take_free(e, ROLE_CALLER)) {
+        pc_park_disarm(&e->park);
+        leave_as_caller(e, 0);
+    } else {
+        rouse(e);
+    }
+}
+
+/* Run turns with the role until the event is set. */
 static void drive(struct pc_engine *e, struct pc_event *event, uint64_t end_ns)
 {
-    take(e);
-    atomic_fetch_add_explicit(&e->n_drives, 1, memory_order_relaxed);
     uint64_t idle_since = pc_clock_now(&e->clock);
     unsigned work = 0;
+    pc_park_disarm(&e->park);
     while (pc_event_get(event) == 0) {
         uint64_t now = pc_clock_now(&e->clock);
         if (now >= end_ns) {
             break;
         }
-        bool spin = work > 0 || now - idle_since < e->spin_ns;
+        uint64_t idle_ns = work > 0 ? 0 : now - idle_since;
+        bool spin = idle_ns == 0 || idle_ns < CALLER_SPINS * e->spin_ns;
+        if (spin && idle_ns > e->spin_ns) {
+            (void)sched_yield(); /* Who answers may wait for this very core. */
+        }
         work = spin ? pc_engine_turn(e) : sleeping_turn(e, end_ns);
         if (work > 0) {
-            idle_since = e->now_ns;
+            idle_since = pc_clock_now(&e->clock);
         }
     }
-    atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
-    /* seq_cst: a waiter counts itself before it looks at the role. */
-    if (atomic_load_explicit(&e->n_waiting, memory_order_seq_cst) > 1 ||
-        !pc_mpsc_is_empty(&e->tasks)) {
-        pc_event_set(&e->role, ROLE_THREAD);
-    } else {
-        atomic_store_explicit(&e->role.word, ROLE_FREE, memory_order_seq_cst);
-        /* Who came between the look and the store saw CALLER, and counts on
-         * us to hand over. */
-        if ((atomic_load_explicit(&e->n_waiting, memory_order_seq_cst) > 1 ||
-             pc_mpsc_has_more(&e->tasks)) &&
-            swap_role(e, ROLE_FREE, ROLE_THREAD)) {
-            pc_event_wake(&e->role);
-        }
-    }
+    leave_as_caller(e, 1);
 }
 
 /* Have the thread lend us the role; true when it did. */
@@ -362,8 +475,8 @@ static bool ask_for_role(struct pc_engine *e)
     if (!swap_role(e, ROLE_THREAD, ROLE_WANTED)) {
         return false;
     }
-    wake_if_asleep(e);
     (void)pc_event_wait(&e->role, ROLE_WANTED, UINT64_MAX);
+    take(e);
     return true;
 }
 
@@ -375,9 +488,12 @@ static bool wait_counted(struct pc_engine *e, struct pc_event *event,
         if (now >= end_ns) {
             return false;
         }
-        if (swap_role(e, ROLE_FREE, ROLE_CALLER) || ask_for_role(e)) {
+        if (take_free(e, ROLE_CALLER) || ask_for_role(e)) {
             drive(e, event, end_ns);
             continue;
+        }
+        if (pc_event_get(&e->role) == ROLE_FREE) {
+            continue; /* It was left between our two attempts. */
         }
         /* Another caller runs the engine; it hands over when it leaves. */
         uint64_t left = end_ns - now;
@@ -400,9 +516,12 @@ bool pc_engine_call(struct pc_engine *e, struct pc_task *task,
 {
     atomic_fetch_add_explicit(&e->n_waiting, 1, memory_order_seq_cst);
     pc_mpsc_push(&e->tasks, &task->node);
-    wake_if_asleep(e);
+    rouse_holder(e);
     bool set = wait_counted(e, event, end_ns);
     atomic_fetch_sub_explicit(&e->n_waiting, 1, memory_order_seq_cst);
+    if (!set) {
+        rouse(e); /* Time was up before anybody ran it. */
+    }
     return set;
 }
 

@@ -4,16 +4,18 @@
  *     turn: link ─► fabric ─► submitted tasks ─► timers ─► idle work
  *
  * Other threads hand it work with pc_engine_submit and never touch what it
- * owns. The engine's thread has the role; it spins for a short while after its
- * last piece of work, then sleeps in the link for sockets, the fabric's
- * descriptor, timers and submissions at once. A thread that waits for an
- * operation may take the role meanwhile (pc_engine_wait), so that a short call
- * needs no hand-over between threads:
+ * owns. The engine's thread takes the role for what comes from outside and for
+ * timers. It spins for a short while after its last piece of work, then parks:
+ * it sleeps without the role. So a thread that waits for an operation finds the
+ * role free, takes it with one atomic exchange and runs the turns itself
+ * (pc_engine_wait): a short call needs no hand-over between threads.
  *
- *     THREAD ── caller asks ─► WANTED ── thread lends ─► CALLER ◄─ next ─┐
- *        ▲                                                 │ caller      │
- *        ├───── others wait, or tasks are left ────────────┤             │
- *        └───── nobody used it for a while ◄──────────── FREE ───────────┘
+ *            there is work                   a caller waits
+ *     THREAD ◄───────────── FREE (parked) ─────────────► CALLER
+ *       │  ───────────────►   ▲  ◄───────────────────────  │
+ *       │     nothing to do   └──── wakes the thread if ───┘
+ *       │                           anything is left
+ *       └── WANTED: a caller asks; the thread makes it CALLER between turns
  *
  * Without a thread (every simulated test) the same turns are driven from
  * outside, one at a time.
@@ -27,6 +29,7 @@
 #include "base/heap.h"
 #include "base/list.h"
 #include "base/mpsc.h"
+#include "base/park.h"
 #include "seam/fabric.h"
 #include "seam/link.h"
 
@@ -65,13 +68,15 @@ struct pc_engine
     /* Work of the node for each turn; returns how much it did. */
     unsigned (*idle)(void *arg);
     void *idle_arg;
-    _Atomic bool sleeping;
+    _Atomic bool sleeping; /* The holder of the role, in the link. */
     _Atomic bool stopping;
-    struct pc_event role; /* enum role in engine.c */
+    struct pc_event role;        /* enum role in engine.c */
+    struct pc_park park;         /* Where the thread sleeps without the role. */
+    _Atomic bool missed;         /* The thread woke and found it taken. */
+    _Atomic uint64_t wake_at_ns; /* When it wakes by itself. */
+    _Atomic uint64_t due_ns;     /* When work is due, as the last holder saw. */
     bool threaded;
     pthread_t thread;
-    uint64_t thread_work_ns;    /* The thread's own: when it last had work. */
-    _Atomic uint32_t n_drives;  /* Times that a caller took the role. */
     _Atomic uint32_t n_waiting; /* Callers inside wait or call. */
     _Atomic uintptr_t holder;   /* Who has the role, for assertions. */
 };
@@ -98,6 +103,10 @@ void pc_engine_fini(struct pc_engine *e);
 /* Run task->run with the role, in order of submission. The task's memory is
  * the submitter's until run. Any thread. */
 void pc_engine_submit(struct pc_engine *e, struct pc_task *task);
+/* Submit; where nobody has the role, run the task here, with what else a turn
+ * brings: for short tasks, cheaper than to wake the thread. Any thread that
+ * does not have the role. */
+void pc_engine_offer(struct pc_engine *e, struct pc_task *task);
 /* Submit and wait in one, without waking the thread where this one can do the
  * work. Any thread that does not have the role. */
 bool pc_engine_call(struct pc_engine *e, struct pc_task *task,

@@ -72,6 +72,7 @@ static struct pc_peer *peer_new(struct pc_peers *peers,
     peer->path.status = PEERCACHE_IN_PROGRESS;
     pc_list_init(&peer->waiting[PC_LINK_CONTROL]);
     pc_list_init(&peer->waiting[PC_LINK_BULK]);
+    pc_list_init(&peer->pulls);
     pc_list_push_back(&peers->peers, &peer->link);
     return peer;
 }

@@ -62,6 +62,7 @@ struct pc_peer
     uint32_t n_regions;
     unsigned n_gets; /* Posted one-sided reads. */
     uint64_t get_bytes;
+    struct pc_list pulls;  /* The node's: reads that wait for those to end. */
     uint64_t get_heard_ns; /* When one completed, or the first was posted. */
 };
 

@@ -123,6 +123,15 @@ struct pc_link_ops
     unsigned (*progress)(struct pc_link *link, int fd, uint64_t max_wait_ns);
     /* End a wait. Any thread. */
     void (*wake)(struct pc_link *link);
+
+    /* To sleep without calling progress(), which another thread may call
+     * meanwhile. NULL in links that no thread waits for. */
+    /* A descriptor, for the life of the link, that is readable while progress()
+     * would find something. */
+    int (*wait_fd)(struct pc_link *link);
+    /* When progress() has work by itself (clock): now or earlier: at once;
+     * UINT64_MAX: only with the descriptor. */
+    uint64_t (*next_due)(struct pc_link *link);
 };
 
 #ifdef __cplusplus

@@ -1,6 +1,8 @@
 /* How connections begin, and that bytes arrive. */
 #include "link_world.h"
 
+#include <poll.h>
+
 /* ---- Bytes --------------------------------------------------------------- */
 
 static void messages_of_every_size_arrive_whole(void **state)
@@ -255,6 +257,119 @@ static void nobody_is_accepted_after_unlisten(void **state)
     world_fini(&world);
 }
 
+/* ---- Sleeping elsewhere -------------------------------------------------- */
+
+static bool calls(const struct world *world, int index)
+{
+    struct pollfd wait = {
+        .fd = world->fixture->ops->wait_fd(world->sides[index].link),
+        .events = POLLIN};
+    return poll(&wait, 1, 0) > 0;
+}
+
+static unsigned run_one(struct world *world, int index)
+{
+    unsigned work;
+    world->stepping = true;
+    work = world->fixture->ops->progress(world->sides[index].link, -1, 0);
+    world->stepping = false;
+    return work;
+}
+
+/* Run it until it says that it has nothing to do. */
+static void run_out(struct world *world, int index)
+{
+    const struct pc_link_ops *ops = world->fixture->ops;
+    uint64_t until_ns = now(world) + PATIENCE_NS;
+    while (run_one(world, index) > 0 ||
+           ops->next_due(world->sides[index].link) <= now(world)) {
+        assert_true(now(world) < until_ns);
+    }
+}
+
+static bool can_sleep_elsewhere(struct link_fixture *fixture)
+{
+    return fixture->ops->wait_fd != NULL;
+}
+
+/* Whoever sleeps on the descriptor until next_due misses nothing. */
+static void the_descriptor_tells_of_all_that_comes(void **state)
+{
+    struct world world;
+    struct link_fixture *fixture = *state;
+
+    if (!can_sleep_elsewhere(fixture)) {
+        skip();
+    }
+    world_connected(&world, fixture);
+    const struct pc_link_ops *ops = fixture->ops;
+    for (size_t i = 0; i < 20; i++) {
+        few_steps(&world);
+        run_out(&world, 0);
+        run_out(&world, 1);
+        assert_false(calls(&world, 1)); /* Nothing new: no call for nothing. */
+        assert_int_equal(ops->next_due(world.sides[1].link), NEVER);
+        size_t before = world.sides[1].n_landed;
+        send_plain(&world.sides[0], 7, i * 50000, i);
+        /* Posted, not sent: only progress() does that. */
+        assert_true(ops->next_due(world.sides[0].link) <= now(&world));
+        run_out(&world, 0);
+        UNTIL(&world, calls(&world, 1) || world.sides[1].n_landed > before);
+        while (world.sides[1].n_landed == before) {
+            /* Each time that it has run out, the rest must announce itself. */
+            if (calls(&world, 1)) {
+                run_out(&world, 1);
+            }
+            if (calls(&world, 0)) {
+                run_out(&world, 0);
+            }
+        }
+    }
+    world_fini(&world);
+}
+
+static void a_wake_is_seen_at_the_descriptor(void **state)
+{
+    struct world world;
+    struct link_fixture *fixture = *state;
+
+    if (!can_sleep_elsewhere(fixture)) {
+        skip();
+    }
+    world_connected(&world, fixture);
+    run_out(&world, 1);
+    for (int i = 0; i < 3; i++) {
+        assert_false(calls(&world, 1));
+        fixture->ops->wake(world.sides[1].link);
+        assert_true(calls(&world, 1));
+        run_out(&world, 1);
+    }
+    world_fini(&world);
+}
+
+static void a_deadline_of_the_link_is_told(void **state)
+{
+    char address[ADDRESS_MAX];
+    struct world world;
+    struct link_fixture *fixture = *state;
+
+    if (!can_sleep_elsewhere(fixture)) {
+        skip();
+    }
+    world_init(&world, fixture);
+    struct pc_link *link = world.sides[0].link;
+    assert_int_equal(fixture->ops->next_due(link), NEVER);
+    if (fixture->silent != NULL &&
+        fixture->silent(fixture, address, sizeof(address))) {
+        uint64_t deadline_ns = now(&world) + 20 * PC_MS;
+        begin_connect_to(&world, address, PC_LINK_BULK, deadline_ns);
+        run_out(&world, 0);
+        assert_true(fixture->ops->next_due(link) <= deadline_ns);
+        UNTIL(&world, world.sides[0].n_connected == 1);
+    }
+    world_fini(&world);
+}
+
 /* ---- All of them --------------------------------------------------------- */
 
 int link_suite_exchanges(struct link_fixture *fixture)
@@ -273,6 +388,9 @@ int link_suite_exchanges(struct link_fixture *fixture)
         cmocka_unit_test(a_connect_that_is_disconnected_ends_once),
         cmocka_unit_test(a_refused_peer_hears_that_it_is_gone),
         cmocka_unit_test(nobody_is_accepted_after_unlisten),
+        cmocka_unit_test(the_descriptor_tells_of_all_that_comes),
+        cmocka_unit_test(a_wake_is_seen_at_the_descriptor),
+        cmocka_unit_test(a_deadline_of_the_link_is_told),
     };
     for (size_t i = 0; i < PC_ARRAY_LEN(tests); i++) {
         tests[i].initial_state = fixture;

@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -437,6 +439,88 @@ static void a_wait_ends_for_a_foreign_descriptor(void **state)
     host.ops->close(host.link);
 }
 
+/* ---- Slow peers ---------------------------------------------------------- */
+
+#define DRIP_BODY (8u << 20)
+
+struct drip
+{
+    int fd;
+    _Atomic bool over;
+};
+
+/* A byte of a long body, as often as can be. */
+static void *drip_main(void *arg)
+{
+    struct drip *drip = arg;
+    for (unsigned i = 0; i < DRIP_BODY && !atomic_load(&drip->over); i++) {
+        (void)send(drip->fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        uint64_t until_ns = pc_clock_monotonic() + 5 * PC_US;
+        while (pc_clock_monotonic() < until_ns) {
+        }
+    }
+    return NULL;
+}
+
+static void sink_done(struct pc_link_sink *sink, peercache_status_t status)
+{
+    (void)sink;
+    (void)status;
+}
+
+static struct pc_link_sink *drops(void *conn_arg, struct pc_blob head,
+                                  size_t body_len)
+{
+    static struct pc_link_sink sink = {.done = sink_done};
+    (void)head;
+    (void)body_len;
+    ((struct host *)conn_arg)->n_messages++;
+    return &sink;
+}
+
+/* One call of progress takes no longer for a peer that never stops. */
+static void a_body_that_drips_does_not_hold_the_loop(void **state)
+{
+    static const char bytes[] =
+        PREAMBLE PREFIX "\x04\0\0\0\0\0\x80\0\0\0\0\0abcd";
+    struct drip drip = {.over = false};
+    struct host host = {.ops = pc_socket_link()};
+    struct pc_link_params params = {.up = {.arg = &host,
+                                           .accepted = host_accepted,
+                                           .message = drops,
+                                           .closed = host_closed},
+                                    .head_max = 4096};
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(host.ops->open(&params, &host.link), PEERCACHE_OK);
+    assert_int_equal(host.ops->listen(host.link, "127.0.0.1:0", host.bound,
+                                      sizeof(host.bound)),
+                     PEERCACHE_OK);
+    drip.fd = stranger(&host);
+    assert_int_equal(
+        setsockopt(drip.fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)),
+        0);
+    assert_int_equal(send(drip.fd, bytes, sizeof(bytes) - 1, 0),
+                     sizeof(bytes) - 1);
+    UNTIL(&host, host.n_messages == 1);
+    assert_int_equal(pthread_create(&thread, NULL, drip_main, &drip), 0);
+    uint64_t end_ns = pc_clock_monotonic() + 300 * PC_MS;
+    uint64_t at_ns = pc_clock_monotonic();
+    uint64_t worst_ns = 0;
+    while (at_ns < end_ns) {
+        host.ops->progress(host.link, -1, PC_MS);
+        uint64_t now_ns = pc_clock_monotonic();
+        worst_ns = now_ns - at_ns > worst_ns ? now_ns - at_ns : worst_ns;
+        at_ns = now_ns;
+    }
+    atomic_store(&drip.over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    close(drip.fd);
+    host.ops->close(host.link);
+    print_message("the longest call: %.2f ms\n", (double)worst_ns / PC_MS);
+    assert_true(worst_ns < 100 * PC_MS);
+}
+
 /* ---- Descriptors --------------------------------------------------------- */
 
 static int count_descriptors(void)
@@ -623,6 +707,7 @@ int main(void)
         cmocka_unit_test(strangers_without_a_preamble_are_bounded),
         cmocka_unit_test(wake_from_another_thread_ends_a_wait),
         cmocka_unit_test(a_wait_ends_for_a_foreign_descriptor),
+        cmocka_unit_test(a_body_that_drips_does_not_hold_the_loop),
         cmocka_unit_test(connections_leak_no_descriptor),
         cmocka_unit_test(a_listener_survives_the_lack_of_descriptors),
         cmocka_unit_test(lack_of_memory_ends_politely),

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,6 +63,22 @@ void *bench_memory(size_t len)
     at += head;
     (void)madvise(at, round_up(len), MADV_HUGEPAGE);
     memset(at, 0, len);
+    return at;
+}
+
+/* Removed at once: it lives while somebody is attached. */
+void *bench_shared_memory(size_t len, int *id_p)
+{
+    int id = shmget(IPC_PRIVATE, len, IPC_CREAT | 0600);
+    void *at = id >= 0 ? shmat(id, NULL, 0) : (void *)-1;
+    if (id >= 0) {
+        (void)shmctl(id, IPC_RMID, NULL);
+    }
+    if (at == (void *)-1) {
+        return NULL;
+    }
+    memset(at, 0, len);
+    *id_p = id;
     return at;
 }
 

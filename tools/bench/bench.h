@@ -110,5 +110,8 @@ uint64_t bench_now(void);
 /* Memory for pages: aligned, faulted in, huge pages where there are any. */
 void *bench_memory(size_t len);
 void bench_memory_free(void *memory, size_t len);
+/* Zeroed memory of the kind that a pool is of: a SysV segment, which other
+ * processes attach by *id_p. Given back with shmdt; NULL: there is none. */
+void *bench_shared_memory(size_t len, int *id_p);
 
 #endif /* BENCH_BENCH_H */

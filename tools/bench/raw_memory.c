@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ipc.h>
 #include <sys/shm.h>
 
 /* As the library's digest.c: the functions that look at the processor. */
@@ -30,16 +29,12 @@ static size_t set_len(const struct bench_setup *setup)
     return (size_t)setup->n_pages * setup->page_size;
 }
 
-/* A SysV segment, removed at once: it lives while somebody is attached. */
 static bool own_segment(const struct bench_setup *setup,
                         struct bench_place *place, void **owner_p, char *why)
 {
-    int id = shmget(IPC_PRIVATE, set_len(setup), IPC_CREAT | 0600);
-    void *base = id >= 0 ? shmat(id, NULL, 0) : (void *)-1;
-    if (id >= 0) {
-        (void)shmctl(id, IPC_RMID, NULL);
-    }
-    if (base == (void *)-1) {
+    int id;
+    void *base = bench_shared_memory(set_len(setup), &id);
+    if (base == NULL) {
         bench_why(why, "no shared memory: %s", strerror(errno));
         return false;
     }
@@ -141,12 +136,8 @@ static bool open_putter(const struct bench_setup *setup, void **reader_p,
     }
     putter->len = set_len(setup);
     putter->from = bench_memory(putter->len);
-    int id = shmget(IPC_PRIVATE, putter->len, IPC_CREAT | 0600);
-    void *to = id >= 0 ? shmat(id, NULL, 0) : (void *)-1;
-    if (id >= 0) {
-        (void)shmctl(id, IPC_RMID, NULL);
-    }
-    putter->to = to == (void *)-1 ? NULL : to;
+    int id;
+    putter->to = bench_shared_memory(putter->len, &id);
     if (putter->from == NULL || putter->to == NULL) {
         bench_why(why, "no memory for the pages: %s", strerror(errno));
         close_putter(putter);
@@ -156,7 +147,6 @@ static bool open_putter(const struct bench_setup *setup, void **reader_p,
         bench_page_fill(putter->from + (size_t)i * setup->page_size,
                         setup->page_size, i);
     }
-    memset(putter->to, 0, putter->len);
     *reader_p = putter;
     return true;
 }

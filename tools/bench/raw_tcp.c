@@ -235,9 +235,12 @@ static bool listen_loopback(int fd, struct bench_place *place)
     return true;
 }
 
+/* In memory of the pool's kind: what is measured is the way, not the pages. */
 static bool own_pages(const struct bench_setup *setup, struct owner *owner)
 {
-    owner->pages = bench_memory((size_t)setup->n_pages * setup->page_size);
+    int id;
+    owner->pages =
+        bench_shared_memory((size_t)setup->n_pages * setup->page_size, &id);
     for (uint32_t i = 0; owner->pages != NULL && i < setup->n_pages; i++) {
         bench_page_fill(owner->pages + (size_t)i * setup->page_size,
                         setup->page_size, i);

@@ -1,6 +1,7 @@
 #include "transports/socket/receive.h"
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "transports/socket/conn.h"
 
@@ -11,6 +12,11 @@
  * be copied once more: read little there, and much in a row of small ones. */
 #define AHEAD_SHORT   4096
 #define LONG_BODY_LEN 32768
+/* Of the time between two events of a socket: no longer than this ... */
+#define POLL_NS (20 * PC_US)
+/* ... and so many bytes for each nanosecond of it, so that a peer that drips
+ * gains no time of ours and a turn stays bounded by its bytes. */
+#define POLL_BYTES_NS 2
 #define SPARES_MAX    64 /* Unused receive buffers that a link keeps. */
 
 /* ---- Cursor -------------------------------------------------------------- */
@@ -482,19 +488,62 @@ static size_t read_some(struct pc_link_conn *conn, size_t budget)
     return (size_t)n;
 }
 
+/* Looking again at a socket that is empty for a moment. */
+struct polling
+{
+    uint64_t since_ns;  /* 0: it was not empty. */
+    uint64_t waited_ns; /* Since then, as of the last look. */
+    uint64_t credit_ns; /* What this turn's bytes have earned. */
+};
+
+static void polling_earns(struct polling *polling, size_t n)
+{
+    polling->credit_ns -= polling->waited_ns;
+    polling->credit_ns += n / POLL_BYTES_NS;
+    polling->since_ns = 0;
+    polling->waited_ns = 0;
+}
+
+/* A long body is coming and will go on, fast enough to wait for it here. */
+static bool is_worth_polling(const struct pc_link_conn *conn,
+                             struct polling *polling)
+{
+    const struct pc_socket_in *in = &conn->in;
+    if (in->phase != PC_SOCKET_BODY || in->cursor.left < LONG_BODY_LEN ||
+        polling->credit_ns == 0 || !is_reading(conn)) {
+        return false;
+    }
+    uint64_t now = pc_clock_monotonic();
+    if (polling->since_ns == 0) {
+        polling->since_ns = now;
+    }
+    uint64_t waited = now - polling->since_ns;
+    if (waited >= POLL_NS || waited >= polling->credit_ns) {
+        return false;
+    }
+    polling->waited_ns = waited;
+    return true;
+}
+
 unsigned pc_socket_receive(struct pc_link_conn *conn)
 {
     struct pc_socket_in *in = &conn->in;
     size_t budget = PC_SOCKET_TURN_BYTES;
     unsigned work = take_buffered(conn);
+    struct polling polling = {0};
 
     while (is_reading(conn) && conn->readable && budget > 0) {
         size_t n = read_some(conn, budget);
-        if (n == 0) {
-            break;
+        if (n > 0) {
+            budget -= n < budget ? n : budget;
+            work += 1 + take_buffered(conn);
+            polling_earns(&polling, n);
+        } else if (conn->readable) {
+            break; /* Interrupted. */
         }
-        budget -= n < budget ? n : budget;
-        work += 1 + take_buffered(conn);
+        if (!conn->readable) {
+            conn->readable = is_worth_polling(conn, &polling);
+        }
     }
     if (in->start == in->end) {
         buffer_give_back(conn);

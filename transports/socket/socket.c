@@ -13,6 +13,7 @@
 #define QUIET_NS     PC_S
 #define RUN_ROUNDS   2 /* Answers posted in the first leave in the second. */
 #define NO_TIME_LEFT 0
+#define AWAY_PART    4 /* Such a part of a stall's time is a pause of ours. */
 
 /* ---- Shared by the modules ----------------------------------------------- */
 
@@ -242,7 +243,7 @@ static unsigned socket_progress(struct pc_link *link, int fd,
 {
     uint64_t left_ns = link->now_ns;
     link->now_ns = pc_clock_monotonic();
-    if (link->now_ns - left_ns > link->params.stall_ns / 4) {
+    if (link->now_ns - left_ns > link->params.stall_ns / AWAY_PART) {
         link->back_ns = link->now_ns;
     }
     unsigned work = run_ready(link);
@@ -264,6 +265,27 @@ static void socket_wake(struct pc_link *link)
     pc_socket_loop_wake(&link->loop);
 }
 
+static int socket_wait_fd(struct pc_link *link)
+{
+    return link->loop.epoll_fd;
+}
+
+static uint64_t socket_next_due(struct pc_link *link)
+{
+    const struct pc_heap_node *first = pc_heap_first(&link->timers);
+    if (!pc_list_is_empty(&link->ready)) {
+        return NO_TIME_LEFT;
+    }
+    if (first == NULL) {
+        return UINT64_MAX;
+    }
+    /* Whoever may be judged by a timer has a thread that comes often enough
+     * not to look as if it had been away (back_ns). */
+    uint64_t often = link->now_ns + link->params.stall_ns / AWAY_PART / 2;
+    return link->params.stall_ns > 0 && often < first->due_ns ? often
+                                                              : first->due_ns;
+}
+
 const struct pc_link_ops *pc_socket_link(void)
 {
     static const struct pc_link_ops ops = {
@@ -280,6 +302,8 @@ const struct pc_link_ops *pc_socket_link(void)
         .pause = socket_pause,
         .progress = socket_progress,
         .wake = socket_wake,
+        .wait_fd = socket_wait_fd,
+        .next_due = socket_next_due,
     };
     return &ops;
 }

@@ -135,6 +135,10 @@ peercache_status_t pc_fabric_load(const char *path,
         /* Not for programs that run with another user's rights. */
         path = secure_getenv("PEERCACHE_UCX_MODULE");
     }
+    if (path != NULL && strcmp(path, "none") == 0) {
+        PC_INFO("ucx", "no UCX is wanted");
+        return PEERCACHE_UNSUPPORTED;
+    }
     bool named = path != NULL && path[0] != '\0';
     const struct pc_fabric_ops *ops =
         named ? try_path(path, &tried) : search(&tried);

@@ -14,9 +14,10 @@
 /* Open the module, once per process however often this is called; it stays.
  * path NULL: the environment's PEERCACHE_UCX_MODULE, else beside this library,
  * in its folder peercache, in the folder it was installed to, and where the
- * system looks. UNSUPPORTED, with one log line that names what was tried, if
- * there is none or UCX is missing. Changes the environment for a moment: call
- * it while no other thread does. Any thread. */
+ * system looks. "none" means that no UCX is wanted, which is no warning.
+ * UNSUPPORTED, with one log line that names what was tried, if there is none or
+ * UCX is missing. Changes the environment for a moment: call it while no other
+ * thread does. Any thread. */
 peercache_status_t pc_fabric_load(const char *path,
                                   const struct pc_fabric_ops **ops_p);
 

@@ -4,6 +4,7 @@
 #include "ucx.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -11,6 +12,7 @@
 
 #define SETTLE_QUIET_MS 50
 #define SETTLE_MAX      (1 * PC_S)
+#define FLUSH_MAX       (200 * PC_MS)
 
 static ucs_status_t worker_make(struct pc_ucx_side *side,
                                 ucp_worker_h *worker_p)
@@ -132,6 +134,43 @@ static void settle(struct pc_ucx_side *side)
     }
 }
 
+/* Whether a worker has said all that it wants to say: not if it waits for a
+ * neighbour who is stopped. */
+static bool has_finished(ucp_worker_h worker)
+{
+    ucp_request_param_t param = {.op_attr_mask = 0};
+    void *request = ucp_worker_flush_nbx(worker, &param);
+    if (!UCS_PTR_IS_PTR(request)) {
+        return true;
+    }
+    uint64_t until = pc_clock_monotonic() + FLUSH_MAX;
+    while (ucp_request_check_status(request) == UCS_INPROGRESS) {
+        if (ucp_worker_progress(worker) == 0) {
+            if (pc_clock_monotonic() >= until) {
+                return false;
+            }
+            (void)poll(NULL, 0, 1);
+        }
+    }
+    ucp_request_free(request);
+    return true;
+}
+
+/* False: the workers cannot go, as a carrier in software still has something
+ * to send. Then they stay for good, with their memory and descriptors: to
+ * destroy them aborts the process, which is worse. */
+static bool can_go(struct pc_ucx_side *side)
+{
+    settle(side);
+    bool in_software = side->out != NULL && side->out != side->worker;
+    if (!in_software ||
+        (has_finished(side->worker) && has_finished(side->out))) {
+        return true;
+    }
+    PC_WARN("ucx", "a neighbour that does not answer keeps this UCX worker");
+    return false;
+}
+
 void pc_ucx_side_close(struct pc_ucx_side *side)
 {
     if (side->self != NULL) {
@@ -139,8 +178,12 @@ void pc_ucx_side_close(struct pc_ucx_side *side)
         side->self = NULL;
     }
     if (side->worker != NULL) {
-        if (side->has_address) {
-            settle(side);
+        if (side->has_address && !can_go(side)) {
+            side->worker = NULL;
+            side->out = NULL;
+            side->context = NULL;
+            side->both_fd = -1;
+            return;
         }
         if (side->out != NULL && side->out != side->worker) {
             ucp_worker_destroy(side->out);
