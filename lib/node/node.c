@@ -114,7 +114,8 @@ static void path_look(struct pc_timer *timer, uint64_t now_ns)
 static unsigned node_idle(void *arg)
 {
     struct peercache_node *node = arg;
-    unsigned work = pc_publish_step(node);
+    unsigned work = pc_op_advance_all(node);
+    work += pc_publish_step(node);
     if (node->manual) {
         work += pc_pool_drain_gone(node);
         work += pc_threads_manual(node);
@@ -261,6 +262,7 @@ static void init_engine(struct peercache_node *node)
     pc_mappings_init(&node->mappings, &node->engine);
     pc_list_init(&node->beats);
     pc_list_init(&node->ops);
+    pc_list_init(&node->soon_ops);
     pc_list_init(&node->closing_ops);
     pc_list_init(&node->view_waiters);
     pc_list_init(&node->path_waiters);
@@ -417,7 +419,8 @@ static void open_fabric(struct peercache_node *node,
         node->fabric_ops = NULL;
     }
     if (node->fabric_ops == NULL) {
-        PC_WARN("node", "no fabric: every read between nodes is served");
+        /* The loader has said why, as loudly as the reason deserves. */
+        PC_INFO("node", "no fabric: every read between nodes is served");
         return;
     }
     peercache_status_t status = node->fabric_ops->open(&params, &node->fabric);

@@ -120,6 +120,7 @@ struct peercache_node
     struct pc_seed seeds[PC_SEEDS_MAX];
     size_t n_seeds;
     struct pc_list ops;         /* In the engine. */
+    struct pc_list soon_ops;    /* op->soon */
     struct pc_list closing_ops; /* Told to end. */
     uint64_t closing_ns;
     bool peers_up;
@@ -223,6 +224,23 @@ void pc_view_seed_is_us(peercache_node_t *node, int32_t seed);
 void pc_view_republishing(peercache_node_t *node, bool busy);
 /* Wait until there is a view to work with; true: there is one now. */
 bool pc_view_wait(peercache_node_t *node, struct peercache_op *op);
+
+/* clear.c: one clear, from its start until done() says that it is over. */
+struct pc_clear
+{
+    peercache_node_t *node;
+    uint64_t deadline_ns;
+    void (*done)(struct pc_clear *clear); /* May free it. */
+    struct pc_task task;
+    struct pc_timer next; /* The next part. */
+    struct pc_sweep sweep;
+    uint64_t n_counted; /* Of n_gone, in the metrics. */
+    bool swept;         /* All slots were looked at. */
+    struct pc_barrier barrier;
+    peercache_status_t status; /* The result, for done. */
+};
+/* Fill node, deadline_ns and done before; the rest is zero. Any thread. */
+void pc_clear_start(struct pc_clear *clear);
 
 /* serve.c */
 void pc_serve_request(void *arg, struct pc_conn *conn,

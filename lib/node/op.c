@@ -70,6 +70,7 @@ struct peercache_op *pc_op_create(struct peercache_node *node,
     pc_event_init(&op->event, PC_OP_RUNNING);
     pc_list_init(&op->link);
     pc_list_init(&op->queue);
+    pc_list_init(&op->soon);
     pc_list_init(&op->reads);
     op->task.run = pc_op_enter_engine;
     op->cancel_task.run = cancel_run;
@@ -291,6 +292,7 @@ static void leave_engine(struct peercache_op *op)
     op->in_engine = false;
     pc_list_remove(&op->link);
     pc_list_remove(&op->queue);
+    pc_list_remove(&op->soon);
     pc_engine_timer_stop(&op->node->engine, &op->deadline);
 }
 
@@ -381,6 +383,25 @@ void pc_op_advance(struct peercache_op *op)
     } while (op->again);
     op->advancing = false;
     conclude(op);
+}
+
+void pc_op_advance_soon(struct peercache_op *op)
+{
+    PC_ASSERT_ENGINE(&op->node->engine);
+    if (op->in_engine && !pc_list_is_linked(&op->soon)) {
+        pc_list_push_back(&op->node->soon_ops, &op->soon);
+    }
+}
+
+unsigned pc_op_advance_all(struct peercache_node *node)
+{
+    unsigned n = 0;
+    struct pc_list *at;
+    while ((at = pc_list_pop_front(&node->soon_ops)) != NULL) {
+        pc_op_advance(PC_CONTAINER_OF(at, struct peercache_op, soon));
+        n++;
+    }
+    return n;
 }
 
 static void stop_reads(struct peercache_op *op, peercache_status_t verdict)

@@ -89,6 +89,7 @@ struct peercache_op
 {
     struct pc_list link;  /* node->ops: the engine has it. */
     struct pc_list queue; /* Waiting for a view, a path, or a copy thread. */
+    struct pc_list soon;  /* node->soon_ops: goes on when this turn ends. */
     struct peercache_node *node;
     enum pc_verb verb;
     uint32_t flags;
@@ -141,6 +142,11 @@ void pc_op_item_miss(struct peercache_op *op, size_t index, enum pc_miss miss);
 
 /* Engine: go on after anything happened; never from within a post. */
 void pc_op_advance(struct peercache_op *op);
+/* Engine: the same, once for all that happens in this turn: for what comes item
+ * by item, for each look is at all items. */
+void pc_op_advance_soon(struct peercache_op *op);
+/* Engine, end of a turn: returns how many went on. */
+unsigned pc_op_advance_all(struct peercache_node *node);
 /* Engine: end the operation early; what is under way is stopped first. */
 void pc_op_stop(struct peercache_op *op, peercache_status_t verdict);
 /* Caller or copier, before the engine has seen it: nothing is left to do. */

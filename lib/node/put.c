@@ -201,7 +201,7 @@ static void probe_start(struct peercache_op *op, size_t first, size_t end,
     probe->deadline_ns = op->deadline_ns;
     probe->task.run = probe_run;
     op->probe = probe;
-    pc_engine_submit(&node->engine, &probe->task);
+    pc_engine_offer(&node->engine, &probe->task);
 }
 
 /* Engine: what the probe found, once; true: it is still asking. */
@@ -286,20 +286,16 @@ static void write_item(struct peercache_op *op, size_t i)
     state->state = PC_ITEM_WRITTEN;
 }
 
-static uint64_t quarter_of_pool(struct peercache_node *node)
-{
-    struct pc_store_stats stats;
-    pc_store_stats(node->store, &stats);
-    return stats.capacity / 4;
-}
-
-/* The items of this part: as many as a quarter of the pool takes. */
+/* The items of this part: as many as a quarter of the pool takes, of its bytes
+ * and of its slots, which tiny values use up first. */
 static size_t end_of_part(const struct peercache_op *op)
 {
-    uint64_t budget = quarter_of_pool(op->node);
+    struct pc_store_stats stats;
+    pc_store_stats(op->node->store, &stats);
     uint64_t bytes = op->state[op->next].length;
     size_t end = op->next + 1;
-    while (end < op->n_items && bytes + op->state[end].length <= budget) {
+    while (end < op->n_items && end - op->next < stats.n_slots / 4 &&
+           bytes + op->state[end].length <= stats.capacity / 4) {
         bytes += op->state[end++].length;
     }
     return end;
@@ -333,7 +329,7 @@ bool pc_put_caller(struct peercache_op *op)
             write_item(op, op->next);
         }
     }
-    if (pc_store_wants_eviction(node->store)) {
+    if (pc_store_is_short(node->store)) {
         pc_threads_wake_evictor(node);
     }
     return op->n_open == 0 && op->probe == NULL;
@@ -351,7 +347,11 @@ void pc_put_settled(struct pc_list *wait, peercache_status_t status)
     op->n_under_way--;
     op->items[i].value_len = state->length;
     pc_op_item_done(op, i, status, PEERCACHE_FROM_NONE);
-    pc_op_advance(op);
+    /* Other items do not care: a look at all of them for each one would take
+     * the square of their number. */
+    if (op->n_under_way == 0) {
+        pc_op_advance(op);
+    }
 }
 
 static void wait_for(struct peercache_op *op, size_t i,

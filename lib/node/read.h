@@ -73,10 +73,8 @@ struct pc_bounce
     uint8_t *base; /* NULL: not there (yet). */
     uint32_t free[PC_BOUNCE_CHUNKS];
     uint32_t n_free;
-    struct pc_list pulls; /* Waiting for a chunk or for their peer's window. */
-    bool pumping;
-    bool again;          /* Something was queued while it pumped. */
-    _Atomic bool coming; /* Not registered yet, but about to be. */
+    struct pc_list pulls; /* Waiting for a chunk. */
+    _Atomic bool coming;  /* Not registered yet, but about to be. */
 };
 
 void pc_bounce_init(struct peercache_node *node);

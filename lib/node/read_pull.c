@@ -37,7 +37,7 @@ struct pull_get
 struct pull
 {
     struct pc_read read;  /* op is NULL for an orphan. */
-    struct pc_list queue; /* bounce.pulls, while it has something to post. */
+    struct pc_list queue; /* bounce.pulls or peer->pulls, while it waits. */
     struct peercache_node *node;
     struct pc_peer *peer;
     struct pc_record record;
@@ -54,7 +54,8 @@ struct pull
     _Alignas(64) uint8_t header[sizeof(struct pc_slot_header)];
 };
 
-static void pump(struct peercache_node *node);
+static void pump(struct peercache_node *node, struct pc_peer *peer);
+static struct pc_list *settle(struct pull *p);
 
 /* ---- The end ---------------------------------------------------------- */
 
@@ -110,12 +111,14 @@ static void pull_end(struct pull *p)
     struct peercache_op *op = p->read.op;
     if (op != NULL) {
         judge(p, op);
+        bool is_done = op->state[p->item].state == PC_ITEM_DONE;
         leave_op(p);
+        /* Other items do not care how this one ended. */
+        if (!is_done || op->n_under_way == 0) {
+            pc_op_advance_soon(op);
+        }
     }
     pull_free(p);
-    if (op != NULL) {
-        pc_op_advance(op);
-    }
 }
 
 /* ---- Gets ------------------------------------------------------------- */
@@ -179,14 +182,15 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
     }
     give_chunk(node, g->chunk);
     pc_free(g);
+    struct pc_peer *peer = pc_peer_ref(p->peer);
     bool over = p->header_posted || p->failure != PEERCACHE_OK || p->ending;
     if (p->n_open == 0 && over) {
         pull_end(p);
-    } else if (!pc_list_is_linked(&p->queue) && !over &&
-               (!p->all_posted || p->n_open == 0)) {
-        pc_list_push_back(&node->bounce.pulls, &p->queue);
+    } else if (p->n_open == 0 && p->all_posted) {
+        (void)settle(p); /* Its header, which waits for nothing. */
     }
-    pump(node);
+    pump(node, peer);
+    pc_peer_unref(peer);
 }
 
 static bool window_has_room(const struct pc_peer *peer, size_t len)
@@ -280,7 +284,7 @@ static bool post_part(struct pull *p)
     return true;
 }
 
-/* Post what can be posted; true: it needs another turn of the pump. */
+/* Post what can be posted; true: there is more. */
 static bool feed(struct pull *p)
 {
     if (p->read.op == NULL || p->ending) {
@@ -301,33 +305,49 @@ static bool feed(struct pull *p)
     return !p->all_posted;
 }
 
-/* Feed every queued pull once; those that still want more stay queued. */
-static void pump(struct peercache_node *node)
+/* Post what can be posted now. The list to wait in for more room; NULL: the
+ * pull needs none, or it has ended and is no more. */
+static struct pc_list *settle(struct pull *p)
 {
-    struct pc_bounce *b = &node->bounce;
-    if (b->pumping) {
-        b->again = true;
-        return;
+    struct pc_bounce *b = &p->node->bounce;
+    bool more = feed(p);
+    if (p->n_open == 0 &&
+        (p->failure != PEERCACHE_OK || p->ending || p->read.op == NULL)) {
+        pull_end(p);
+        return NULL;
     }
-    b->pumping = true;
-    do {
-        b->again = false;
-        struct pc_list queued;
-        pc_list_init(&queued);
-        pc_list_splice_back(&queued, &b->pulls);
-        struct pc_list *at;
-        while ((at = pc_list_pop_front(&queued)) != NULL) {
-            struct pull *p = PC_CONTAINER_OF(at, struct pull, queue);
-            bool more = feed(p);
-            if (p->n_open == 0 && (p->failure != PEERCACHE_OK || p->ending ||
-                                   p->read.op == NULL)) {
-                pull_end(p);
-            } else if (more) {
-                pc_list_push_back(&b->pulls, &p->queue);
-            }
+    if (!more) {
+        return NULL;
+    }
+    return p->mem == NULL && b->n_free == 0 ? &b->pulls : &p->peer->pulls;
+}
+
+/* A get of this peer has ended, and may have given back a chunk: those that
+ * wait longest go on. Looks only at pulls that can, but for one: with thousands
+ * of them waiting, a look at all for each get would take their square. Who
+ * waits in a peer's list is looked at again, for a peer's full window means
+ * that gets are under way. */
+static void pump(struct peercache_node *node, struct pc_peer *peer)
+{
+    struct pc_list *chunks = &node->bounce.pulls;
+    struct pc_list *at;
+    while ((at = pc_list_pop_front(&peer->pulls)) != NULL) {
+        struct pc_list *list = settle(PC_CONTAINER_OF(at, struct pull, queue));
+        if (list == &peer->pulls) {
+            pc_list_push_front(list, at);
+            break;
         }
-    } while (b->again);
-    b->pumping = false;
+        if (list != NULL) {
+            pc_list_push_back(list, at);
+        }
+    }
+    while (node->bounce.n_free > 0 &&
+           (at = pc_list_pop_front(chunks)) != NULL) {
+        struct pc_list *list = settle(PC_CONTAINER_OF(at, struct pull, queue));
+        if (list != NULL) {
+            pc_list_push_back(list, at);
+        }
+    }
 }
 
 /* ---- For the operation ------------------------------------------------ */
@@ -378,9 +398,16 @@ bool pc_read_pull(struct peercache_op *op, struct pc_peer *peer, uint32_t item)
     op->n_under_way++;
     state->state = PC_ITEM_READING;
     state->flags |= PC_ITEM_TOUCHED;
-    pc_list_push_back(&node->bounce.pulls, &p->queue);
-    /* The caller is inside advance: it is safe that a pull ends at once. */
-    pump(node);
+    /* Who came before goes first. */
+    struct pc_list *list = &peer->pulls;
+    if (p->mem == NULL && !pc_list_is_empty(&node->bounce.pulls)) {
+        list = &node->bounce.pulls;
+    } else if (pc_list_is_empty(list)) {
+        list = settle(p);
+    }
+    if (list != NULL) {
+        pc_list_push_back(list, &p->queue);
+    }
     return true;
 }
 

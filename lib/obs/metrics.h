@@ -77,7 +77,8 @@
       "calls of exists")                                                       \
     X(EXISTS_ASKED, COUNTER, "exists_pages_asked_total", "", "keys asked")     \
     X(EXISTS_FOUND, COUNTER, "exists_pages_found_total", "", "keys found")     \
-    X(REMOVED, COUNTER, "removed_total", "", "values given up by remove")      \
+    X(REMOVED, COUNTER, "removed_total", "",                                   \
+      "values given up by remove and clear")                                   \
     X(EVICTIONS, COUNTER, "evictions_total", "", "values evicted")             \
     X(LOOKUP_REQUESTS, COUNTER, "directory_lookup_requests_total", "",         \
       "lookup messages sent")                                                  \

@@ -2,8 +2,14 @@
 
 #include "base/assert.h"
 
-/* Values evicted while the lock is held once, and pinned ones passed over. */
-enum { EVICT_BATCH = 16, MAX_PINNED = 1024 };
+/* Values evicted while the lock is held once, and pinned ones passed over;
+ * slots looked at and values given up by one step of a clear. */
+enum {
+    EVICT_BATCH = 2,
+    MAX_PINNED = 1024,
+    CLEAR_LOOKS = 1024,
+    CLEAR_BATCH = 64
+};
 
 void pc_leaving_init(struct pc_leaving *leaving)
 {
@@ -138,6 +144,17 @@ void pc_leave_drop_pin(struct pc_store *store, struct pc_slot *slot)
     pc_leaving_finish(store, &leaving);
 }
 
+/* Locked. A sealed value that nobody shall find any more. */
+static void give_up(struct pc_store *store, struct pc_slot *slot,
+                    struct pc_leaving *leaving)
+{
+    pc_leave_begin(store, slot, PC_GONE_REMOVED);
+    pc_index_remove(&store->index, slot->digest);
+    if (pc_slot_claim(slot)) {
+        pc_leave_end(store, slot, leaving);
+    }
+}
+
 bool pc_store_remove(struct pc_store *store, struct pc_digest digest)
 {
     struct pc_leaving leaving;
@@ -145,23 +162,57 @@ bool pc_store_remove(struct pc_store *store, struct pc_digest digest)
     pc_store_lock(store);
     struct pc_slot *slot = pc_index_find(&store->index, digest);
     if (slot != NULL) {
-        pc_leave_begin(store, slot, PC_GONE_REMOVED);
-        pc_index_remove(&store->index, digest);
-        if (pc_slot_claim(slot)) {
-            pc_leave_end(store, slot, &leaving);
-        }
+        give_up(store, slot, &leaving);
     }
     pc_store_unlock(store);
     pc_leaving_finish(store, &leaving);
     return slot != NULL;
 }
 
-static uint64_t margin(const struct pc_store *store, uint64_t whole)
+/* Locked. By id: a value neither moves nor comes back while we walk. */
+static bool clear_some(struct pc_store *store, struct pc_sweep *sweep,
+                       struct pc_leaving *leaving)
 {
-    return (uint64_t)(store->params.free_margin * (double)whole);
+    size_t end = (size_t)store->slots.n_chunks * PC_SLOT_CHUNK;
+    size_t n = 0;
+    for (int i = 0; i < CLEAR_LOOKS && n < CLEAR_BATCH; i++) {
+        if (sweep->at >= end) {
+            break;
+        }
+        struct pc_slot *slot = pc_slot_at(&store->slots, (uint32_t)sweep->at);
+        if (slot == NULL) {
+            sweep->at += PC_SLOT_CHUNK - sweep->at % PC_SLOT_CHUNK;
+            continue;
+        }
+        sweep->at++;
+        if (pc_slot_state(slot) == PC_SLOT_SEALED &&
+            pc_store_place(slot).generation < sweep->before) {
+            give_up(store, slot, leaving);
+            n++;
+        }
+    }
+    sweep->n_gone += n;
+    return sweep->at < end;
 }
 
-bool pc_store_wants_eviction(const struct pc_store *store)
+bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep)
+{
+    struct pc_leaving leaving;
+    pc_leaving_init(&leaving);
+    pc_store_lock(store);
+    if (sweep->before == 0) {
+        /* Relaxed: seals take theirs under the lock, too. */
+        sweep->before =
+            atomic_load_explicit(&store->next_generation, memory_order_relaxed);
+    }
+    bool more = clear_some(store, sweep, &leaving);
+    pc_store_unlock(store);
+    pc_leaving_finish(store, &leaving);
+    return more;
+}
+
+/* Whether less than this part of the whole is free. */
+static bool is_below(const struct pc_store *store, double part)
 {
     /* Relaxed: gauges; a stale one is corrected by the next look. */
     uint64_t capacity =
@@ -171,8 +222,18 @@ bool pc_store_wants_eviction(const struct pc_store *store)
         atomic_load_explicit(&store->n_slots, memory_order_relaxed);
     uint64_t n_free =
         atomic_load_explicit(&store->n_free_slots, memory_order_relaxed);
-    return used > capacity - margin(store, capacity) ||
-           n_free < margin(store, n_slots);
+    return used > capacity - (uint64_t)(part * (double)capacity) ||
+           n_free < (uint64_t)(part * (double)n_slots);
+}
+
+bool pc_store_wants_eviction(const struct pc_store *store)
+{
+    return is_below(store, store->params.free_margin);
+}
+
+bool pc_store_is_short(const struct pc_store *store)
+{
+    return is_below(store, store->params.free_margin / 2);
 }
 
 /* Locked. */

@@ -85,6 +85,7 @@ struct pc_store_stats
 {
     uint64_t capacity; /* Bytes of extents in all regions. */
     uint64_t used;     /* Bytes of extents that are taken. */
+    uint64_t n_slots;  /* Of all regions: values that there can be. */
     uint64_t n_values; /* Sealed. */
     uint64_t n_reserved, n_pins, n_dying;
     uint64_t evictions;
@@ -141,8 +142,23 @@ void pc_store_mark_published(struct pc_store *store, struct pc_digest digest,
 /* Give up the value of a digest (pinned: as soon as it is not). False: there
  * is none. */
 bool pc_store_remove(struct pc_store *store, struct pc_digest digest);
-/* Whether less is free than the margin asks for. */
+/* How far a clear has come; start with zeros. */
+struct pc_sweep
+{
+    size_t at;       /* Slots before it are done. */
+    uint64_t before; /* Values sealed later stay. */
+    uint64_t n_gone; /* Values given up. */
+};
+/* Give up some more of the values that were sealed when the sweep began
+ * (pinned: as soon as they are not); false at the end. Bounded: returns
+ * without finding any where there are few. */
+bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep);
+/* Whether less is free than the margin asks for: eviction goes on until then.
+ */
 bool pc_store_wants_eviction(const struct pc_store *store);
+/* Whether less than half of that is free: time to wake an evictor, which then
+ * has something to do for more than one batch. */
+bool pc_store_is_short(const struct pc_store *store);
 /* Evict up to max values until the margin is free; returns how many went. */
 size_t pc_store_evict(struct pc_store *store, size_t max);
 

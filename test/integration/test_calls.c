@@ -266,6 +266,138 @@ static void a_batch_larger_than_the_pool_is_normal(void **state)
     peercache_node_destroy(node);
 }
 
+/* Slots run out long before bytes do: the oldest make room, in one batch, too.
+ */
+static void a_batch_of_more_tiny_values_than_slots_is_normal(void **state)
+{
+    (void)state;
+    struct batch batch;
+    size_t n_wrong;
+    enum { N = 9000 }; /* 8 MiB have 2,560 slots. */
+    peercache_node_t *node =
+        host_node("%s", "global_segment_size=8MiB region_size=4MiB");
+    batch_init(&batch, N, 8);
+    batch_name(&batch, "tiny", 0);
+    batch_fill(&batch);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 20 * PC_S),
+                         PEERCACHE_OK);
+    }
+    batch_poison(&batch, 0);
+    (void)batch_do(&batch, node, PC_VERB_GET, 20 * PC_S);
+    assert_true(batch_count_ok(&batch, &n_wrong) >= 1500);
+    assert_int_equal(n_wrong, 0);
+    assert_int_equal(batch.items[N - 1].status, PEERCACHE_OK);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
+/* ---- Clear ----------------------------------------------------------------
+ */
+
+enum { N_CLEARED = 400, N_WRITERS = 3 };
+
+struct writer
+{
+    pthread_t thread;
+    peercache_node_t *node;
+    _Atomic bool *stop;
+    size_t n_wrong, n_not_put;
+};
+
+/* Puts and gets over the same keys as everybody else. */
+static void *write_and_read(void *arg)
+{
+    struct writer *w = arg;
+    struct batch batch;
+    size_t n_wrong;
+    batch_init(&batch, N_CLEARED, 5000);
+    batch_name(&batch, "cleared", 0);
+    while (!atomic_load(w->stop)) {
+        batch_fill(&batch);
+        (void)batch_do(&batch, w->node, PC_VERB_PUT, 20 * PC_S);
+        w->n_not_put += N_CLEARED - batch_count_ok(&batch, &n_wrong);
+        batch_poison(&batch, 0x5A);
+        (void)batch_do(&batch, w->node, PC_VERB_GET, 20 * PC_S);
+        (void)batch_count_ok(&batch, &n_wrong);
+        w->n_wrong += n_wrong;
+    }
+    batch_fini(&batch);
+    return NULL;
+}
+
+static void a_clear_under_traffic_drops_whole_values_only(void **state)
+{
+    (void)state;
+    struct pair pair;
+    struct writer writers[N_WRITERS];
+    struct batch batch;
+    _Atomic bool stop = false;
+    uint64_t n_removed;
+    uint64_t n_all = 0;
+    size_t n_wrong;
+    pair_start(&pair, "", "global_segment_size=16MiB region_size=8MiB");
+    (void)peer_tell(&pair.peer, "OK", "put theirs 2 %zu", LEN);
+    for (int i = 0; i < N_WRITERS; i++) {
+        writers[i] = (struct writer){.node = pair.node, .stop = &stop};
+        assert_int_equal(pthread_create(&writers[i].thread, NULL,
+                                        write_and_read, &writers[i]),
+                         0);
+    }
+    uint64_t end_ns = pc_clock_monotonic() + 60 * PC_S;
+    for (int round = 0; round < 50 || n_all < 10 * N_CLEARED; round++) {
+        assert_true(pc_clock_monotonic() < end_ns);
+        assert_int_equal(peercache_node_clear(pair.node, 20 * PC_S, &n_removed),
+                         PEERCACHE_OK);
+        n_all += n_removed;
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < N_WRITERS; i++) {
+        assert_int_equal(pthread_join(writers[i].thread, NULL), 0);
+        assert_int_equal(writers[i].n_wrong, 0);
+        assert_int_equal(writers[i].n_not_put, 0);
+    }
+    assert_true(n_all > 0);
+    assert_int_equal(peercache_node_clear(pair.node, 20 * PC_S, NULL),
+                     PEERCACHE_OK);
+    batch_init(&batch, N_CLEARED, 5000);
+    batch_name(&batch, "cleared", 0);
+    (void)batch_do(&batch, pair.node, PC_VERB_GET, 20 * PC_S);
+    assert_int_equal(batch_count_ok(&batch, &n_wrong), 0);
+    (void)peer_tell(&pair.peer, "PARTIAL 0", "get cleared 8 5000");
+    (void)peer_tell(&pair.peer, "OK 2 0", "get theirs 2 %zu", LEN);
+    assert_int_equal(peercache_node_clear(pair.node, 0, &n_removed),
+                     PEERCACHE_OK);
+    assert_int_equal(n_removed, 0);
+    assert_int_equal(peercache_node_clear(NULL, 1, &n_removed),
+                     PEERCACHE_INVALID);
+    batch_fini(&batch);
+    pair_end(&pair);
+}
+
+/* Most of the directory is kept by another node. */
+static void a_large_batch_takes_no_longer_than_its_deadline(void **state)
+{
+    (void)state;
+    struct pair pair;
+    struct batch batch;
+    size_t n_wrong;
+    enum { N = 30000 };
+    pair_start(&pair, "", "global_segment_size=256MiB");
+    batch_init(&batch, N, 8);
+    batch_name(&batch, "small", 0);
+    batch_fill(&batch);
+    uint64_t began = pc_clock_monotonic();
+    (void)batch_do(&batch, pair.node, PC_VERB_PUT, 20 * PC_MS);
+    assert_true(pc_clock_monotonic() - began < 20 * PC_MS + HOST_SLACK_NS);
+    /* With enough time all of it, and not for its square. */
+    assert_int_equal(batch_do(&batch, pair.node, PC_VERB_PUT, 20 * PC_S),
+                     PEERCACHE_OK);
+    assert_int_equal(batch_count_ok(&batch, &n_wrong), N);
+    batch_fini(&batch);
+    pair_end(&pair);
+}
+
 /* ---- Callbacks ---------------------------------------------------------- */
 
 struct callback
@@ -275,7 +407,7 @@ struct callback
     atomic_int n_calls;
     peercache_status_t in_callback; /* Of op_status there. */
     peercache_status_t blocking[4];
-    peercache_status_t waiting, ready;
+    peercache_status_t waiting, ready, cleared;
     peercache_op_t *canceled, *next; /* Started there. */
 };
 
@@ -288,6 +420,7 @@ static void called(peercache_op_t *op, void *arg)
         c->blocking[verb] = batch_do(&c->inner, node, (enum pc_verb)verb, PC_S);
     }
     c->ready = peercache_node_wait_ready(node, PC_S);
+    c->cleared = peercache_node_clear(node, PC_S, NULL);
     (void)peercache_remove(node, c->other.items, c->other.n, &c->other.params,
                            &c->canceled);
     c->waiting = peercache_op_wait(c->canceled, PC_S);
@@ -324,6 +457,7 @@ static void a_callback_may_start_cancel_and_free_but_not_block(void **state)
         assert_int_equal(c.blocking[verb], PEERCACHE_INVALID);
     }
     assert_int_equal(c.ready, PEERCACHE_INVALID);
+    assert_int_equal(c.cleared, PEERCACHE_INVALID);
     assert_int_equal(c.waiting, PEERCACHE_INVALID);
     assert_int_equal(peercache_op_wait(c.next, 5 * PC_S), PEERCACHE_OK);
     assert_true(value_is("outer0", c.inner.bytes, LEN));
@@ -675,6 +809,9 @@ static int calls_in_a_child(peercache_node_t *node, peercache_op_t *running,
     if (peercache_node_wait_ready(node, PC_S) != PEERCACHE_FORKED) {
         return 11;
     }
+    if (peercache_node_clear(node, PC_S, NULL) != PEERCACHE_FORKED) {
+        return 16;
+    }
     if (peercache_mem_register(node, PEERCACHE_MEM_HOST, batch.bytes, LEN,
                                &other) != PEERCACHE_FORKED) {
         return 12;
@@ -768,6 +905,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_value_larger_than_a_region_is_too_large),
         cmocka_unit_test(the_same_key_many_times_in_a_batch_is_normal),
         cmocka_unit_test(a_batch_larger_than_the_pool_is_normal),
+        cmocka_unit_test(a_batch_of_more_tiny_values_than_slots_is_normal),
+        cmocka_unit_test(a_clear_under_traffic_drops_whole_values_only),
+        cmocka_unit_test(a_large_batch_takes_no_longer_than_its_deadline),
         cmocka_unit_test(a_callback_may_start_cancel_and_free_but_not_block),
         cmocka_unit_test(more_than_max_inflight_is_refused),
         cmocka_unit_test(an_operation_freed_while_it_runs_is_canceled),

@@ -304,6 +304,172 @@ static void what_was_removed_does_not_exist(void **state)
     cluster_destroy(c);
 }
 
+/* ---- Clear ------------------------------------------------------------------
+ */
+
+static void clear_over(struct pc_clear *clear)
+{
+    clear->node = NULL;
+}
+
+static void begin_clear(struct cluster *c, int i, uint64_t timeout_ns,
+                        struct pc_clear *clear)
+{
+    *clear = (struct pc_clear){.node = c->nodes[i].node,
+                               .deadline_ns = cluster_now(c) + timeout_ns,
+                               .done = clear_over};
+    pc_clear_start(clear);
+}
+
+static void end_clear(struct cluster *c, struct pc_clear *clear)
+{
+    uint64_t limit_ns = clear->deadline_ns + PC_S;
+    while (clear->node != NULL) {
+        assert_true(cluster_now(c) < limit_ns);
+        cluster_step(c, limit_ns);
+    }
+}
+
+static uint64_t values_of(struct cluster *c, int i)
+{
+    struct pc_store_stats stats;
+    pc_store_stats(c->nodes[i].node->store, &stats);
+    return stats.n_values;
+}
+
+static void after_a_clear_only_what_others_hold_is_found(void **state)
+{
+    (void)state;
+    struct pc_clear clear;
+    struct cluster *c = cluster_create(18);
+    cluster_start_all(c, 3, "data_replicas=2");
+    cluster_do(c, 0, PC_VERB_PUT, "s1 s2 m1 x");
+    cluster_do(c, 1, PC_VERB_PUT, "x m2");
+    cluster_do(c, 2, PC_VERB_GET, "s1 s2 m1 x"); /* It remembers the places. */
+    assert_int_equal(values_of(c, 0), 4);
+    begin_clear(c, 0, PC_S, &clear);
+    end_clear(c, &clear);
+    assert_int_equal(clear.status, PEERCACHE_OK);
+    assert_int_equal(clear.sweep.n_gone, 4);
+    assert_int_equal(values_of(c, 0), 0);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_REMOVED), 4);
+    cluster_check_directory(c); /* The owners know, without any more time. */
+    cluster_mark(c);
+    cluster_do(c, 2, PC_VERB_GET, "s1");
+    cluster_do(c, 2, PC_VERB_EXISTS, "s2");
+    cluster_do(c, 1, PC_VERB_GET, "m1");
+    cluster_do(c, 0, PC_VERB_GET, "s1");
+    cluster_do(c, 2, PC_VERB_EXISTS, "x");
+    cluster_do(c, 0, PC_VERB_EXISTS, "m2");
+    cluster_do(c, 0, PC_VERB_PUT, "s1");
+    cluster_do(c, 2, PC_VERB_EXISTS, "s1");
+    cluster_expect(c, "0 ms  c get s1: NOT_FOUND\n"
+                      "0 ms  c exists s2: NOT_FOUND\n"
+                      "0 ms  b get m1: NOT_FOUND\n"
+                      "0 ms  a get s1: NOT_FOUND\n"
+                      "0 ms  c exists x: OK\n"
+                      "0 ms  a exists m2: OK\n"
+                      "0 ms  a put s1: OK\n"
+                      "0 ms  c exists s1: OK\n");
+    assert_int_equal(cluster_do(c, 2, PC_VERB_GET, "x"), PEERCACHE_OK);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+/* At every moment of a put and of gets by others: the bytes are right or it is
+ * a miss (the cluster compares), and the directory ends up true. */
+static void a_clear_in_the_midst_of_traffic_loses_or_keeps_whole_values(
+    void **state)
+{
+    (void)state;
+    size_t n_kept = 0;
+    size_t n_lost = 0;
+    for (unsigned n_steps = 0; n_steps < 60; n_steps++) {
+        char word[16];
+        char words[64];
+        struct pc_clear clear;
+        struct cluster *c = cluster_create(100 + n_steps);
+        cluster_start_all(c, 3, "");
+        cluster_do(c, 0, PC_VERB_PUT, "l1 l2 m1");
+        cluster_pick_word(c, 0, 'm', "bc", "a", word);
+        snprintf(words, sizeof(words), "%s l1 l2 m1", word);
+        struct cluster_op *put = cluster_begin_verb(c, 0, PC_VERB_PUT, word);
+        struct cluster_op *get = cluster_begin_verb(c, 1, PC_VERB_GET, words);
+        for (unsigned i = 0; i < n_steps; i++) {
+            cluster_step(c, cluster_now(c) + PC_MS);
+        }
+        begin_clear(c, 0, PC_S, &clear);
+        end_clear(c, &clear);
+        cluster_wait(put);
+        cluster_wait(get);
+        assert_int_equal(clear.status, PEERCACHE_OK);
+        assert_int_equal(put->result, PEERCACHE_OK);
+        for (size_t i = 0; i < get->n; i++) {
+            assert_true(get->statuses[i] == PEERCACHE_OK ||
+                        get->statuses[i] == PEERCACHE_NOT_FOUND);
+        }
+        struct cluster_op *after = cluster_begin_verb(c, 2, PC_VERB_GET, words);
+        cluster_wait(after);
+        assert_int_equal(after->statuses[2], PEERCACHE_NOT_FOUND);
+        assert_int_equal(after->statuses[3], PEERCACHE_NOT_FOUND);
+        n_kept += after->statuses[0] == PEERCACHE_OK;
+        n_lost += after->statuses[0] == PEERCACHE_NOT_FOUND;
+        cluster_settle(c, 30 * PC_S);
+        cluster_check_rest(c);
+        cluster_check_directory(c);
+        cluster_destroy(c);
+    }
+    assert_true(n_kept > 0);
+    assert_true(n_lost > 0);
+}
+
+static void a_clear_ends_by_its_deadline_and_says_what_it_dropped(void **state)
+{
+    (void)state;
+    char word[16];
+    struct pc_clear clear;
+    struct cluster *c = cluster_create(19);
+    cluster_start_all(c, 3, "directory_replicas=1 member_ttl=6");
+    cluster_pick_word(c, 0, 'm', "c", "", word);
+    cluster_do(c, 0, PC_VERB_PUT, word);
+    cluster_do(c, 0, PC_VERB_PUT, "s1");
+    pc_sim_cut(c->sim, c->nodes[0].host, c->nodes[2].host);
+    uint64_t began_ns = cluster_now(c);
+    begin_clear(c, 0, 300 * PC_MS, &clear);
+    end_clear(c, &clear);
+    assert_int_equal(clear.status, PEERCACHE_TIMED_OUT);
+    assert_int_equal(clear.sweep.n_gone, 2);
+    assert_in_range(cluster_now(c) - began_ns, 300 * PC_MS, 301 * PC_MS);
+    /* The owner still has a record, of what nobody has. */
+    assert_int_equal(cluster_do(c, 1, PC_VERB_GET, word), PEERCACHE_NOT_FOUND);
+    pc_sim_heal(c->sim, c->nodes[0].host, c->nodes[2].host);
+    cluster_settle(c, 30 * PC_S);
+    cluster_run(c, PC_S);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+static void a_node_that_ends_ends_its_clear(void **state)
+{
+    (void)state;
+    struct pc_clear clear;
+    struct cluster *c = cluster_create(20);
+    cluster_start_all(c, 3, "directory_replicas=1 member_ttl=6");
+    char word[16];
+    cluster_pick_word(c, 0, 'm', "c", "", word);
+    cluster_do(c, 0, PC_VERB_PUT, word);
+    pc_sim_cut(c->sim, c->nodes[0].host, c->nodes[2].host);
+    begin_clear(c, 0, 60 * PC_S, &clear);
+    cluster_run(c, 10 * PC_MS);
+    assert_non_null(clear.node);
+    cluster_stop(c, 0);
+    end_clear(c, &clear);
+    assert_int_equal(clear.status, PEERCACHE_SHUTDOWN);
+    cluster_destroy(c);
+}
+
 /* ---- Operations that end early ---------------------------------------------
  */
 
@@ -449,6 +615,11 @@ int main(void)
         cmocka_unit_test(a_late_retract_hides_nothing),
         cmocka_unit_test(absence_needs_every_owner),
         cmocka_unit_test(what_was_removed_does_not_exist),
+        cmocka_unit_test(after_a_clear_only_what_others_hold_is_found),
+        cmocka_unit_test(
+            a_clear_in_the_midst_of_traffic_loses_or_keeps_whole_values),
+        cmocka_unit_test(a_clear_ends_by_its_deadline_and_says_what_it_dropped),
+        cmocka_unit_test(a_node_that_ends_ends_its_clear),
         cmocka_unit_test(a_deadline_ends_reads_into_the_callers_memory),
         cmocka_unit_test(a_deadline_leaves_bounced_reads_behind),
         cmocka_unit_test(a_deadline_ends_a_served_read_and_keeps_what_landed),

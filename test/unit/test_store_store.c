@@ -333,6 +333,32 @@ static void tiny_values_beyond_the_slots_push_out_the_oldest(void **state)
     tear_down(&f);
 }
 
+/* What a batch reserves at a time. */
+static void a_quarter_of_the_slots_is_there_whoever_holds_the_rest(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct pc_reservation reserved[64];
+    set_up(&f, 0);
+    add_granules(&f, 61);
+    add_granules(&f, 61);
+    uint64_t quarter = stats_of(&f).n_slots / 4;
+    assert_in_range(quarter, 30, 64);
+    for (uint64_t at = 0; at < 5000; at += quarter) {
+        for (uint64_t i = 0; i < quarter; i++) {
+            assert_int_equal(
+                pc_store_reserve(f.store, key(at + i), 8, &reserved[i]),
+                PEERCACHE_OK);
+        }
+        for (uint64_t i = 0; i < quarter; i++) {
+            struct pc_pin pin = seal(&f, &reserved[i]);
+            pc_store_unpin(f.store, &pin);
+        }
+    }
+    assert_int_equal(stats_of(&f).n_values, stats_of(&f).n_slots);
+    tear_down(&f);
+}
+
 static void a_pool_full_of_single_granules_takes_a_double_one(void **state)
 {
     (void)state;
@@ -565,6 +591,78 @@ static void a_pinned_value_that_is_removed_dies_with_its_last_pin(void **state)
     assert_true(has(&f, 1));
     assert_true(pc_store_remove(f.store, key(1)));
     assert_false(pc_store_remove(f.store, key(1)));
+    tear_down(&f);
+}
+
+static size_t clear_store(struct fixture *f)
+{
+    struct pc_sweep sweep = {0};
+    while (pc_store_clear(f->store, &sweep)) {
+    }
+    return sweep.n_gone;
+}
+
+static void a_clear_takes_what_was_sealed_before_it_and_no_more(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct pc_reservation before;
+    struct pc_sweep sweep = {0};
+    enum { N = 500 };
+    set_up(&f, 0);
+    add_granules(&f, 800);
+    add_granules(&f, 800);
+    for (uint64_t i = 0; i < N; i++) {
+        put(&f, i, 1 + i * 17);
+    }
+    assert_int_equal(pc_store_reserve(f.store, key(N), 3 * PC_GRANULE, &before),
+                     PEERCACHE_OK);
+    assert_true(pc_store_clear(f.store, &sweep));
+    assert_in_range(sweep.n_gone, 1, N - 1);
+    /* Meanwhile: a new value, a newer one of a key that is not yet gone, and
+     * the end of a writing that had begun before. */
+    put(&f, N + 1, 100);
+    assert_true(has(&f, N - 1));
+    put(&f, N - 1, 70);
+    struct pc_pin pin = seal(&f, &before);
+    pc_store_unpin(f.store, &pin);
+    while (pc_store_clear(f.store, &sweep)) {
+    }
+    for (uint64_t i = 0; i < N - 1; i++) {
+        assert_false(has(&f, i));
+    }
+    assert_int_equal(sweep.n_gone, N - 1);
+    assert_true(has(&f, N - 1));
+    assert_true(has(&f, N));
+    assert_true(has(&f, N + 1));
+    assert_int_equal(stats_of(&f).n_values, 3);
+    assert_int_equal(f.n_gone, N);
+    assert_int_equal(clear_store(&f), 3);
+    assert_int_equal(f.last_why, PC_GONE_REMOVED);
+    assert_int_equal(clear_store(&f), 0);
+    assert_int_equal(stats_of(&f).used, 0);
+    tear_down(&f);
+}
+
+static void a_clear_leaves_pinned_bytes_to_their_readers(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct pc_pin pin;
+    set_up(&f, 0);
+    add_granules(&f, 10);
+    put(&f, 1, 6000);
+    put(&f, 2, 100);
+    assert_true(pc_store_pin(f.store, key(1), &pin));
+    assert_int_equal(clear_store(&f), 2);
+    assert_false(has(&f, 1));
+    assert_int_equal(f.n_gone, 1);
+    assert_int_equal(clear_store(&f), 0);
+    put(&f, 1, 200);
+    assert_int_equal(((const unsigned char *)pin.addr)[5999], 1);
+    pc_store_unpin(f.store, &pin);
+    assert_int_equal(f.n_gone, 2);
+    assert_true(has(&f, 1));
     tear_down(&f);
 }
 
@@ -805,6 +903,8 @@ int main(void)
         cmocka_unit_test(a_region_says_what_it_is),
         cmocka_unit_test(small_values_pack_and_give_their_granules_back),
         cmocka_unit_test(tiny_values_beyond_the_slots_push_out_the_oldest),
+        cmocka_unit_test(
+            a_quarter_of_the_slots_is_there_whoever_holds_the_rest),
         cmocka_unit_test(a_pool_full_of_single_granules_takes_a_double_one),
         cmocka_unit_test(a_lone_victim_that_makes_room_goes_alone),
         cmocka_unit_test(what_can_never_fit_evicts_nothing),
@@ -814,6 +914,8 @@ int main(void)
         cmocka_unit_test(a_value_is_replaced_by_one_of_another_length),
         cmocka_unit_test(two_reservations_of_one_key_end_as_one_value),
         cmocka_unit_test(a_pinned_value_that_is_removed_dies_with_its_last_pin),
+        cmocka_unit_test(a_clear_takes_what_was_sealed_before_it_and_no_more),
+        cmocka_unit_test(a_clear_leaves_pinned_bytes_to_their_readers),
         cmocka_unit_test(an_add_that_finds_evicting_fails_and_is_undone),
         cmocka_unit_test(the_evictor_frees_its_margin_and_no_more),
         cmocka_unit_test(the_evictor_passes_over_pins),

@@ -150,6 +150,26 @@ peercache_node_create(peercache_config_t *config, peercache_node_t **node_p);
 PEERCACHE_API peercache_status_t
 peercache_node_wait_ready(peercache_node_t *node, uint64_t timeout_ns);
 
+/*
+ * Drop every value that this node holds in its own pool, of all name spaces,
+ * and wait until the directory knows. What was sealed before the call is not
+ * found any more; copies that other nodes hold stay, and so does what a put
+ * stores meanwhile. A value that is being read stays in memory, unfindable,
+ * until that read has ended. It is not erasure: memory is not overwritten.
+ *
+ * timeout_ns: how long it may take; 0: the setting op_timeout. *n_removed_p
+ * (unless NULL): values dropped; it is set whatever the result is.
+ *
+ * OK: all are gone (a node without a pool has none). TIMED_OUT: some values may
+ * still be there (call again), or an owner has not said yet that it forgot
+ * them, which costs readers a failed look until it has. INVALID: no node, or
+ * called from a completion callback. FORKED, SHUTDOWN: nothing was done, or the
+ * node ended meanwhile. Any thread but a completion callback.
+ */
+PEERCACHE_API peercache_status_t peercache_node_clear(peercache_node_t *node,
+                                                      uint64_t timeout_ns,
+                                                      uint64_t *n_removed_p);
+
 /* Leave the cluster, complete every operation with SHUTDOWN, release all.
  * Blocks. The last call on a node; any thread but a completion callback. */
 PEERCACHE_API void peercache_node_destroy(peercache_node_t *node);
