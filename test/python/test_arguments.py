@@ -14,7 +14,7 @@ Call = Callable[[peercache.Node], object]
 BAD: list[tuple[type[Exception], str, Call]] = [
     (TypeError, "keys must be a list", lambda n: n.exists("key")),
     (TypeError, "keys must be a list", lambda n: n.exists(b"key")),
-    (TypeError, "not iterable", lambda n: n.exists(7)),
+    (TypeError, "keys must be a list.* not int", lambda n: n.exists(7)),
     (TypeError, r"keys\[1\] must be str or bytes, not int", lambda n: n.exists(["a", 7])),
     (TypeError, r"keys\[0\] must be str or bytes, not bytearray", lambda n: n.exists([bytearray(b"a")])),
     (TypeError, r"keys\[0\] must be str or bytes, not NoneType", lambda n: n.remove([None])),
@@ -55,6 +55,8 @@ BAD: list[tuple[type[Exception], str, Call]] = [
     (ValueError, "timeout must be", lambda n: n.exists(["a"], timeout=float("nan"))),
     (TypeError, "timeout must be", lambda n: n.exists(["a"], timeout="1")),
     (ValueError, "timeout must be", lambda n: n.wait_ready(-1)),
+    (ValueError, "timeout must be", lambda n: n.clear(timeout=0)),
+    (TypeError, "positional", lambda n: n.clear(1)),
     (ValueError, "namespace has 256 bytes", lambda n: n.exists(["a"], namespace="x" * 256)),
     (TypeError, "namespace must be str or bytes", lambda n: n.exists(["a"], namespace=7)),
     (TypeError, "missing the argument 'keys'", lambda n: n.exists()),

@@ -52,6 +52,18 @@ def test_two_nodes_of_one_process_share(make_node: MakeNode, mode: str) -> None:
         assert hits[mode.replace("-", "_")] == 33
 
 
+def test_a_clear_leaves_what_other_nodes_hold(make_node: MakeNode) -> None:
+    one, two = two_nodes(make_node)
+    keys = [f"page {k}" for k in range(2000)]
+    assert one.put(keys, [b"1"] * 2000) == [True] * 2000
+    assert two.put(["theirs"], [b"2"]) == [True]
+    assert two.match(keys) == 2000
+    assert one.clear() == 2000
+    assert not any(two.exists(keys)) and not any(one.exists(keys))
+    assert one.get("theirs") == b"2"
+    assert two.clear() == 1
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_two_processes_share(make_node: MakeNode, make_peer: MakePeer, mode: str) -> None:
     skip_without_path(mode)

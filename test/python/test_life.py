@@ -25,6 +25,7 @@ CALLS: list[Callable[[peercache.Node], object]] = [
     lambda n: n.exists([]),
     lambda n: n.match(["a"]),
     lambda n: n.remove(["a"]),
+    lambda n: n.clear(),
     lambda n: n.register(bytearray(1)),
     lambda n: n.stats(),
     lambda n: n.wait_ready(1),

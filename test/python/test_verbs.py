@@ -46,6 +46,17 @@ def test_removed_is_gone(node: peercache.Node) -> None:
     assert node.exists(["a", "b"]) == [False, True]
 
 
+def test_cleared_values_are_gone_and_counted(node: peercache.Node) -> None:
+    node.put(["a", "b"], [b"1", b"2"])
+    node.put(["a"], [b"3"], namespace="other")
+    assert node.clear() == 3
+    assert node.exists(["a", "b"]) == [False, False]
+    assert node.get("a", namespace="other") is None
+    assert node.clear(timeout=1) == 0
+    assert node.put(["a"], [b"1"]) == [True]
+    assert node.get("a") == b"1"
+
+
 def test_a_second_put_of_a_key_is_true(node: peercache.Node) -> None:
     assert node.put(["a"], [b"1"]) == [True]
     assert node.put(["a"], [b"1"]) == [True]

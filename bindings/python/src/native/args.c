@@ -128,6 +128,87 @@ int pc_args_bytes(PyObject *object, const char *what, Py_ssize_t index,
     return 0;
 }
 
+static int fail_type(PyObject *object, const char *what, const char *allowed)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(object));
+    if (name != NULL) {
+        PyErr_Format(PyExc_TypeError, "%s must be %s, not %U", what, allowed,
+                     name);
+        Py_DECREF(name);
+    }
+    return -1;
+}
+
+PyObject *pc_args_tuple(PyObject *sequence, const char *what)
+{
+    if (PyTuple_Check(sequence) || PyList_Check(sequence)) {
+        return PySequence_Tuple(sequence);
+    }
+    if (PyUnicode_Check(sequence) || PyBytes_Check(sequence)) {
+        (void)fail_type(sequence, what, "a list, one element each");
+        return NULL;
+    }
+    PyObject *iterator = PyObject_GetIter(sequence);
+    if (iterator == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear();
+            (void)fail_type(sequence, what, "a list or another iterable");
+        }
+        return NULL;
+    }
+    PyObject *tuple = PySequence_Tuple(iterator);
+    Py_DECREF(iterator);
+    return tuple;
+}
+
+int pc_args_size(PyObject *number, size_t *size_p)
+{
+    if (PyLong_Check(number)) {
+        *size_p = PyLong_AsSize_t(number);
+    } else {
+        PyObject *index = PyNumber_Index(number);
+        if (index == NULL) {
+            return -1;
+        }
+        *size_p = PyLong_AsSize_t(index);
+        Py_DECREF(index);
+    }
+    return *size_p == (size_t)-1 && PyErr_Occurred() != NULL ? -1 : 0;
+}
+
+/* Neither an int nor in the range; an exception of its own goes through. */
+static int fail_size(PyObject *number, const char *what, Py_ssize_t index,
+                     size_t min, size_t max)
+{
+    if (PyErr_Occurred() != NULL &&
+        !PyErr_ExceptionMatches(PyExc_OverflowError) &&
+        !PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    if (PyIndex_Check(number)) {
+        PyErr_Format(PyExc_ValueError, "%s[%zd] is %S, allowed are %zu to %zu",
+                     what, index, number, min, max);
+    } else {
+        PyObject *name = PyType_GetName(Py_TYPE(number));
+        if (name != NULL) {
+            PyErr_Format(PyExc_TypeError, "%s[%zd] must be an int, not %U",
+                         what, index, name);
+            Py_DECREF(name);
+        }
+    }
+    return -1;
+}
+
+int pc_args_size_in(PyObject *number, const char *what, Py_ssize_t index,
+                    size_t min, size_t max, size_t *size_p)
+{
+    if (pc_args_size(number, size_p) != 0 || *size_p < min || *size_p > max) {
+        return fail_size(number, what, index, min, max);
+    }
+    return 0;
+}
+
 int pc_args_seconds(PyObject *object, uint64_t missing, uint64_t *ns_p)
 {
     if (object == NULL || Py_IsNone(object)) {
@@ -150,18 +231,23 @@ int pc_args_seconds(PyObject *object, uint64_t missing, uint64_t *ns_p)
     return 0;
 }
 
+int pc_args_name_space(PyObject *name_space, peercache_op_params_t *params)
+{
+    if (name_space == NULL || Py_IsNone(name_space)) {
+        return 0;
+    }
+    return pc_args_bytes(name_space, "namespace", -1, 0, NAME_SPACE_MAX,
+                         &params->name_space, &params->name_space_len);
+}
+
 int pc_args_options(PyObject *name_space, PyObject *timeout, PyObject *chain,
                     peercache_op_params_t *params)
 {
     memset(params, 0, sizeof(*params));
     params->struct_size = sizeof(*params);
     params->item_size = sizeof(peercache_item_t);
-    if (name_space != NULL && !Py_IsNone(name_space) &&
-        pc_args_bytes(name_space, "namespace", -1, 0, NAME_SPACE_MAX,
-                      &params->name_space, &params->name_space_len) != 0) {
-        return -1;
-    }
-    if (pc_args_seconds(timeout, 0, &params->timeout_ns) != 0) {
+    if (pc_args_name_space(name_space, params) != 0 ||
+        pc_args_seconds(timeout, 0, &params->timeout_ns) != 0) {
         return -1;
     }
     bool is_given = timeout != NULL && !Py_IsNone(timeout);

@@ -9,6 +9,7 @@
 
 #include <peercache/peercache.h>
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define PC_ARGS_MAX 6
@@ -34,8 +35,21 @@ int pc_args_parse(const struct pc_signature *signature, PyObject *const *args,
 int pc_args_bytes(PyObject *object, const char *what, Py_ssize_t index,
                   size_t min, size_t max, const void **data_p, size_t *len_p);
 
+/* A tuple of what an iterable gives: the caller's, and nobody changes it. A
+ * single str or bytes is none. `what` names it in errors. */
+PyObject *pc_args_tuple(PyObject *sequence, const char *what);
+
+/* An int, or a number of another library, from 0 on; -1 with an exception. */
+int pc_args_size(PyObject *number, size_t *size_p);
+/* The same for what[index], from min to max, with errors that say so. */
+int pc_args_size_in(PyObject *number, const char *what, Py_ssize_t index,
+                    size_t min, size_t max, size_t *size_p);
+
 /* Seconds to nanoseconds; NULL or None give `missing`. */
 int pc_args_seconds(PyObject *object, uint64_t missing, uint64_t *ns_p);
+
+/* A name space (NULL or None: the empty one) into *params. */
+int pc_args_name_space(PyObject *name_space, peercache_op_params_t *params);
 
 /* namespace=, timeout=, chain= (each may be NULL) into *params. */
 int pc_args_options(PyObject *name_space, PyObject *timeout, PyObject *chain,

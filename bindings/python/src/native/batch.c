@@ -5,27 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Most items that the library takes in one operation. */
-#define ITEMS_PER_OP 65536
-
-/* A tuple of the elements of a sequence that is not itself one key. */
-static PyObject *to_tuple(PyObject *sequence, const char *name)
-{
-    if (PyUnicode_Check(sequence) || PyBytes_Check(sequence)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s must be a list with one element a key, not a single "
-                     "str or bytes",
-                     name);
-        return NULL;
-    }
-    return PySequence_Tuple(sequence);
-}
-
 /* References to keys and values that nobody else can change. */
 static int take(struct pc_batch *batch, PyObject *keys, PyObject *values,
                 const char *name)
 {
-    batch->keys = to_tuple(keys, "keys");
+    batch->keys = pc_args_tuple(keys, "keys");
     if (batch->keys == NULL) {
         return -1;
     }
@@ -33,7 +17,7 @@ static int take(struct pc_batch *batch, PyObject *keys, PyObject *values,
     if (name == NULL) {
         return 0;
     }
-    batch->values = to_tuple(values, name);
+    batch->values = pc_args_tuple(values, name);
     if (batch->values == NULL) {
         return -1;
     }
@@ -56,13 +40,13 @@ static size_t count_pieces(const struct pc_batch *batch)
 }
 
 /* Arrays in order of alignment, in one piece of memory. */
-static int allocate(struct pc_batch *batch, size_t n_pieces)
+int pc_batch_allocate(struct pc_batch *batch, size_t n_pieces, size_t n_holds)
 {
     size_t n = batch->n_items;
     size_t n_regs = batch->values != NULL ? n : 0;
     size_t items = n * sizeof(*batch->items);
     size_t pieces = n_pieces * sizeof(*batch->pieces.at);
-    size_t holds = n_pieces * sizeof(*batch->pieces.holds);
+    size_t holds = n_holds * sizeof(*batch->pieces.holds);
     size_t regs = n_regs * sizeof(*batch->regs);
     char *memory = malloc(items + pieces + holds + regs + n_regs + 1);
     if (memory == NULL) {
@@ -76,11 +60,11 @@ static int allocate(struct pc_batch *batch, size_t n_pieces)
     batch->on_device = (bool *)(memory + items + pieces + holds + regs);
     batch->pieces.n_max = n_pieces;
     memset(batch->items, 0, items);
-    memset(batch->regs, 0, regs);
+    memset(batch->regs, 0, regs + n_regs);
     return 0;
 }
 
-static int parse(struct pc_batch *batch)
+int pc_batch_parse_keys(struct pc_batch *batch)
 {
     for (size_t i = 0; i < batch->n_items; i++) {
         peercache_item_t *item = &batch->items[i];
@@ -89,9 +73,14 @@ static int parse(struct pc_batch *batch)
                           &item->key, &item->key_len) != 0) {
             return -1;
         }
-        if (batch->values == NULL) {
-            continue;
-        }
+    }
+    return 0;
+}
+
+static int parse_values(struct pc_batch *batch)
+{
+    for (size_t i = 0; batch->values != NULL && i < batch->n_items; i++) {
+        peercache_item_t *item = &batch->items[i];
         size_t first = batch->pieces.n;
         PyObject *value = PyTuple_GetItem(batch->values, (Py_ssize_t)i);
         if (pc_pieces_add(&batch->pieces, value, (Py_ssize_t)i,
@@ -110,8 +99,13 @@ int pc_batch_init(struct pc_batch *batch, PyObject *keys, PyObject *values,
     memset(batch, 0, sizeof(*batch));
     batch->pieces.name = name;
     batch->pieces.writable = writable;
-    if (take(batch, keys, values, name) != 0 ||
-        allocate(batch, count_pieces(batch)) != 0 || parse(batch) != 0) {
+    if (take(batch, keys, values, name) != 0) {
+        pc_batch_fini(batch);
+        return -1;
+    }
+    size_t n_pieces = count_pieces(batch);
+    if (pc_batch_allocate(batch, n_pieces, n_pieces) != 0 ||
+        pc_batch_parse_keys(batch) != 0 || parse_values(batch) != 0) {
         pc_batch_fini(batch);
         return -1;
     }
@@ -172,11 +166,13 @@ peercache_status_t pc_batch_run(struct pc_batch *batch, pc_verb_fn verb,
 {
     peercache_status_t status = PEERCACHE_OK;
     Py_BEGIN_ALLOW_THREADS for (size_t at = 0; at < batch->n_items;
-                                at += ITEMS_PER_OP)
+                                at += PC_BATCH_ITEMS_PER_OP)
     {
         size_t left = batch->n_items - at;
-        status = verb(node, &batch->items[at],
-                      left < ITEMS_PER_OP ? left : ITEMS_PER_OP, params, NULL);
+        status =
+            verb(node, &batch->items[at],
+                 left < PC_BATCH_ITEMS_PER_OP ? left : PC_BATCH_ITEMS_PER_OP,
+                 params, NULL);
         if (status != PEERCACHE_OK && status != PEERCACHE_PARTIAL) {
             break;
         }

@@ -34,11 +34,20 @@ typedef peercache_status_t (*pc_verb_fn)(peercache_node_t *, peercache_item_t *,
                                          size_t, const peercache_op_params_t *,
                                          peercache_op_t **);
 
+/* Most items that the library takes in one operation. */
+#define PC_BATCH_ITEMS_PER_OP 65536
+
 /* Parse the arguments; `name` is that of the values ("values", "buffers") and
  * NULL for none. -1 with an exception set and nothing to undo. */
 int pc_batch_init(struct pc_batch *batch, PyObject *keys, PyObject *values,
                   const char *name, bool writable);
 void pc_batch_fini(struct pc_batch *batch);
+
+/* The steps of pc_batch_init for a batch that is filled otherwise: n_items,
+ * keys and values are set before, name and items' pieces by whoever fills it.
+ * -1 with an exception set; pc_batch_fini is due either way. */
+int pc_batch_allocate(struct pc_batch *batch, size_t n_pieces, size_t n_holds);
+int pc_batch_parse_keys(struct pc_batch *batch);
 
 /* Find the registered range of each item, which then stays until unpin. -1
  * with ValueError: memory of a device that is not registered. */

@@ -72,6 +72,40 @@
     "holder\n"                                                                 \
     "that could be reached gave it up.\n\n" PC_DOC_COMMON
 
+#define PC_DOC_CLEAR                                                           \
+    "clear($self, *, timeout=None)\n--\n\n"                                    \
+    "Drop every value that this node holds, of all namespaces; how many.\n\n"  \
+    "Copies that other nodes hold stay, and so does what a put stores\n"       \
+    "meanwhile. When it returns the directory knows. timeout: seconds, more\n" \
+    "than 0; None takes the setting op_timeout.\n\n"                           \
+    "Raises TimedOutError (a TimeoutError) when some are left, or an owner\n"  \
+    "of the directory did not answer in time: what was dropped stays "         \
+    "dropped.\n"                                                               \
+    "Also TypeError, ValueError, ClosedError, PeerCacheError. Releases the\n"  \
+    "GIL; any thread."
+
+#define PC_DOC_RUN_PAGES                                                       \
+    "run_pages($self, verb, groups, *, timeout=None, chain=False)\n--\n\n"     \
+    "One verb on groups of pages; a list of lists with one status a key.\n\n"  \
+    "verb: 'put', 'get', 'exists' or 'remove'. groups: a sequence of tuples\n" \
+    "(namespace, keys, memory), each as of put. memory is None for exists "    \
+    "and\n"                                                                    \
+    "remove. For put and get it is (PageTable, slots), one slot a key, or\n"   \
+    "(sizes, pointers): the sizes in bytes of a page's pieces and the\n"       \
+    "addresses of the pieces, page after page; or a size for each address.\n"  \
+    "This memory stays the caller's, and is mapped until run_pages returns;\n" \
+    "after that nothing of it is read or written. Memory that was\n"           \
+    "registered (register) is found by its addresses.\n\n"                     \
+    "All groups run at the same time, each with the whole timeout. A status\n" \
+    "is a number of peercache.Status: 0 is OK. A get delivers a value of\n"    \
+    "exactly the length of the page; another one leaves the page untouched,\n" \
+    "after any other failure its bytes are undefined.\n\n"                     \
+    "timeout, chain: as of put. Raises TypeError or ValueError for an\n"       \
+    "argument that cannot be used (nothing was done then), ClosedError "       \
+    "after\n"                                                                  \
+    "close; what fails later is told by statuses. Releases the GIL; any "      \
+    "thread."
+
 #define PC_DOC_REGISTER                                                        \
     "register($self, buffer, *, kind='host')\n--\n\n"                          \
     "Register memory that get_into will write to; a Registration.\n\n"         \

@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "node.h"
+#include "page_table.h"
 #include "registration.h"
 
 /* Add one entry of the dict; steals value. */
@@ -70,6 +71,7 @@ PyMODINIT_FUNC PyInit__native(void)
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL &&
         (pc_errors_init() != 0 || pc_registration_add_type(module) != 0 ||
+         pc_page_table_add_type(module) != 0 ||
          pc_node_add_type(module) != 0)) {
         Py_CLEAR(module);
     }

@@ -3,6 +3,7 @@
 #include "args.h"
 #include "docs.h"
 #include "errors.h"
+#include "pages.h"
 #include "registration.h"
 #include "verbs.h"
 
@@ -296,6 +297,30 @@ static PyObject *node_wait_ready(PyObject *object, PyObject *const *args,
     Py_RETURN_TRUE;
 }
 
+static PyObject *node_clear(PyObject *object, PyObject *const *args,
+                            Py_ssize_t n_args, PyObject *kw_names)
+{
+    static const struct pc_signature signature = {
+        "clear", 0, 0, {"timeout", NULL}};
+    struct pc_node_object *self = (struct pc_node_object *)object;
+    PyObject *values[PC_ARGS_MAX];
+    peercache_op_params_t params;
+    uint64_t n_removed;
+    peercache_status_t status;
+    if (pc_args_parse(&signature, args, n_args, kw_names, values) != 0 ||
+        pc_args_options(NULL, values[0], NULL, &params) != 0 ||
+        pc_node_enter(self) != 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS status =
+        peercache_node_clear(self->node, params.timeout_ns, &n_removed);
+    Py_END_ALLOW_THREADS pc_node_leave(self);
+    if (status != PEERCACHE_OK) {
+        return pc_errors_raise(status, "clear");
+    }
+    return PyLong_FromUnsignedLongLong(n_removed);
+}
+
 /* A text that the library allocated, as str; frees it. */
 static PyObject *take_text(peercache_status_t status, char *text,
                            const char *what)
@@ -356,6 +381,8 @@ static PyMethodDef methods[] = {
     {"exists", FAST(pc_verbs_exists), PC_DOC_EXISTS},
     {"match", FAST(pc_verbs_match), PC_DOC_MATCH},
     {"remove", FAST(pc_verbs_remove), PC_DOC_REMOVE},
+    {"run_pages", FAST(pc_pages_run), PC_DOC_RUN_PAGES},
+    {"clear", FAST(node_clear), PC_DOC_CLEAR},
     {"register", FAST(pc_registration_new), PC_DOC_REGISTER},
     {"metrics_text", node_metrics, METH_NOARGS, PC_DOC_METRICS_TEXT},
     {"info_text", node_info, METH_NOARGS, PC_DOC_INFO_TEXT},

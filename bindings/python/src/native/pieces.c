@@ -1,5 +1,7 @@
 #include "pieces.h"
 
+#include "args.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,22 +73,6 @@ size_t pc_pieces_count(PyObject *value)
                                                    : 1;
 }
 
-/* A pointer or a length. */
-static int get_size(PyObject *number, size_t *size_p)
-{
-    if (PyLong_Check(number)) {
-        *size_p = PyLong_AsSize_t(number);
-    } else {
-        PyObject *index = PyNumber_Index(number);
-        if (index == NULL) {
-            return -1;
-        }
-        *size_p = PyLong_AsSize_t(index);
-        Py_DECREF(index);
-    }
-    return *size_p == (size_t)-1 && PyErr_Occurred() != NULL ? -1 : 0;
-}
-
 /* Add a range, with what was put into holds[n_holds] before if `held`. */
 static int add_range(struct pc_pieces *pieces, uintptr_t addr, size_t len,
                      const struct where *where)
@@ -111,8 +97,8 @@ static int add_pair(struct pc_pieces *pieces, PyObject *pair,
 {
     size_t addr;
     size_t len;
-    if (get_size(PyTuple_GetItem(pair, 0), &addr) != 0 ||
-        get_size(PyTuple_GetItem(pair, 1), &len) != 0) {
+    if (pc_args_size(PyTuple_GetItem(pair, 0), &addr) != 0 ||
+        pc_args_size(PyTuple_GetItem(pair, 1), &len) != 0) {
         PyErr_Clear();
         return fail(where, PyExc_ValueError,
                     "must be (pointer, length), two integers from 0 on");
@@ -185,7 +171,7 @@ static int ask_size(PyObject *object, const char *name, size_t *size_p)
     if (answer == NULL) {
         return -1;
     }
-    int result = get_size(answer, size_p);
+    int result = pc_args_size(answer, size_p);
     Py_DECREF(answer);
     return result;
 }

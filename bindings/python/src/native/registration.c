@@ -218,5 +218,8 @@ int pc_registration_add_type(PyObject *module)
         return -1;
     }
     registration_type = (PyTypeObject *)type;
+#if PY_VERSION_HEX < 0x030a0000 /* There is no flag for it. */
+    registration_type->tp_new = NULL;
+#endif
     return PyModule_AddType(module, registration_type);
 }

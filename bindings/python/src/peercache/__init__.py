@@ -6,9 +6,15 @@
         assert node.get("key") == b"value"
 """
 
-from peercache._native import Registration, version
+from typing import TYPE_CHECKING, Any
+
+from peercache._native import PageTable, Registration, version
 from peercache.errors import ClosedError, ConfigError, PeerCacheError, Status, TimedOutError
+from peercache.hicache.config import PeerCacheConfig
 from peercache.node import Node, Setting
+
+if TYPE_CHECKING:
+    from peercache.store import PeerCacheStore
 
 __version__ = version()
 
@@ -16,9 +22,21 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "Node",
+    "PageTable",
+    "PeerCacheConfig",
     "PeerCacheError",
+    "PeerCacheStore",
     "Registration",
     "Setting",
     "Status",
     "TimedOutError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: it imports SGLang where that is installed, which takes seconds.
+    if name == "PeerCacheStore":
+        from peercache.store import PeerCacheStore
+
+        return PeerCacheStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

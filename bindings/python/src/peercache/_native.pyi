@@ -1,5 +1,7 @@
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, Self, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
+
+from typing_extensions import Self
 
 class SupportsBuffer(Protocol):
     """Has the buffer protocol; typing names it only from Python 3.12 on."""
@@ -21,6 +23,13 @@ Piece = SupportsBuffer | SupportsArray | SupportsTensor | tuple[SupportsIndex, S
 Value = Piece | Sequence[Piece]
 Key = str | bytes
 
+# Namespace, keys, and for put and get where the pages are.
+PageMemory = (
+    tuple[PageTable, Iterable[SupportsIndex]]
+    | tuple[Iterable[SupportsIndex], Iterable[SupportsIndex]]
+)
+PageGroup = tuple[Key | None, Iterable[Key], PageMemory | None]
+
 def statuses() -> dict[str, int]: ...
 def version() -> str: ...
 
@@ -32,6 +41,18 @@ class Registration:
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: Any) -> None: ...
+
+class PageTable:
+    def __init__(
+        self,
+        bases: Iterable[SupportsIndex],
+        strides: Iterable[SupportsIndex],
+        sizes: Iterable[SupportsIndex],
+    ) -> None: ...
+    @property
+    def n_pieces(self) -> int: ...
+    @property
+    def page_size(self) -> int: ...
 
 class NodeBase:
     def __init__(self, settings: dict[str, str], /) -> None: ...
@@ -87,6 +108,15 @@ class NodeBase:
         timeout: float | None = None,
         chain: bool = False,
     ) -> list[bool]: ...
+    def run_pages(
+        self,
+        verb: str,
+        groups: Iterable[PageGroup],
+        *,
+        timeout: float | None = None,
+        chain: bool = False,
+    ) -> list[list[int]]: ...
+    def clear(self, *, timeout: float | None = None) -> int: ...
     def register(self, buffer: Piece, *, kind: str = "host") -> Registration: ...
     def metrics_text(self) -> str: ...
     def info_text(self) -> str: ...

@@ -1,5 +1,7 @@
 """Exceptions of PeerCache. The C extension raises them by from_status."""
 
+from __future__ import annotations
+
 import enum
 
 

@@ -1,21 +1,28 @@
 """The node: a place in the cluster that stores and fetches values."""
 
+from __future__ import annotations
+
 import atexit
 import json
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Union
 
 from peercache._native import NodeBase
 from peercache.errors import from_reasons
 from peercache.stats import parse_metrics
+from peercache.ucx import provide
 
-Setting = bool | int | float | str | os.PathLike[str] | Sequence[str] | None
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Setting = Union[bool, int, float, str, "os.PathLike[str]", Sequence[str], None]
 
 # Nodes to close before the interpreter goes.
-_open_nodes: "weakref.WeakSet[Node]" = weakref.WeakSet()
+_open_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
 def _text(name: str, value: Setting) -> str:
@@ -69,7 +76,9 @@ class Node(NodeBase):
     """
 
     def __init__(self, **settings: Setting) -> None:
-        super().__init__(_texts(settings))
+        texts = _texts(settings)
+        provide()  # Before the library opens its module for UCX.
+        super().__init__(texts)
         _open_nodes.add(self)
 
     def stats(self) -> dict[str, Any]:
@@ -78,10 +87,12 @@ class Node(NodeBase):
         A metric is a number: counts since the start, bytes, or seconds, as its
         name says. One with labels is a dict from the label to the number.
         "info" is a dict: identity, bound addresses, members, pool, settings in
-        effect. Raises ClosedError, PeerCacheError.
+        effect, and "ucx": which UCX was found, and where. Raises ClosedError,
+        PeerCacheError.
         """
         stats: dict[str, Any] = dict(parse_metrics(self.metrics_text()))
         stats["info"] = json.loads(self.info_text())
+        stats["info"]["ucx"] = asdict(provide())
         return stats
 
     def __enter__(self) -> Self:

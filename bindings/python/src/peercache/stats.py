@@ -1,10 +1,13 @@
 """Reads the text format of Prometheus into a dict."""
 
-import re
+from __future__ import annotations
 
-Number = int | float
+import re
+from typing import Union
+
+Number = Union[int, float]
 # A family with labels is one dict, by the values of the labels.
-Stat = Number | dict[str, Number]
+Stat = Union[Number, dict[str, Number]]
 
 _LINE = re.compile(r"(?P<name>[A-Za-z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)")
 _LABEL = re.compile(r'(?P<name>\w+)="(?P<value>(?:[^"\\]|\\.)*)"')
