@@ -51,6 +51,14 @@ uint64_t pc_digest_seed(const char *cluster_name, const char *salt)
     return XXH3_64bits_digest(&state);
 }
 
+uint64_t pc_digest_seed_prefixed(uint64_t seed, const char *prefix)
+{
+    if (prefix == NULL || prefix[0] == '\0') {
+        return seed;
+    }
+    return XXH3_64bits_withSeed(prefix, strlen(prefix), seed);
+}
+
 static XXH128_hash_t hash_long_key(uint64_t seed, const unsigned char *len,
                                    const void *name_space,
                                    size_t name_space_len, const void *key,

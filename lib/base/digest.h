@@ -36,6 +36,9 @@ static inline int pc_digest_compare(struct pc_digest a, struct pc_digest b)
 
 /* XXH3-64 over (length of the name as le32, name, salt). */
 uint64_t pc_digest_seed(const char *cluster_name, const char *salt);
+/* The seed for keys under a prefix: XXH3-64 of it with the cluster's seed; an
+ * empty one (or NULL) changes nothing. */
+uint64_t pc_digest_seed_prefixed(uint64_t seed, const char *prefix);
 struct pc_digest pc_digest_key(uint64_t seed, const void *name_space,
                                size_t name_space_len, const void *key,
                                size_t key_len);

@@ -378,7 +378,7 @@ peercache_status_t peercache_node_explain(peercache_node_t *node,
     status = PEERCACHE_NO_MEMORY;
     if (x != NULL) {
         x->node = node;
-        x->digest = pc_digest_key(node->digest_seed, name_space, name_space_len,
+        x->digest = pc_digest_key(node->key_seed, name_space, name_space_len,
                                   key, key_len);
         pc_text_init(&x->text);
         pc_text_add(&x->text, "{\"key\":");

@@ -199,6 +199,8 @@ static peercache_status_t set_identity(struct peercache_node *node,
     }
     node->digest_seed =
         pc_digest_seed(node->settings.cluster_name, node->settings.digest_salt);
+    node->key_seed =
+        pc_digest_seed_prefixed(node->digest_seed, node->settings.prefix);
     return PEERCACHE_OK;
 }
 

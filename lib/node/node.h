@@ -81,10 +81,11 @@ struct peercache_node
     /* Identity. */
     struct pc_member self;
     uint64_t domain;
-    uint64_t digest_seed;
-    bool client;     /* No pool, no range. */
-    bool local_only; /* Configuration forbids to join. */
-    int id_lock;     /* Descriptor of the lock file, -1. */
+    uint64_t digest_seed; /* Must be equal in the cluster. */
+    uint64_t key_seed;    /* The same with our prefix: for digests of keys. */
+    bool client;          /* No pool, no range. */
+    bool local_only;      /* Configuration forbids to join. */
+    int id_lock;          /* Descriptor of the lock file, -1. */
 
     /* Any thread. */
     struct pc_store *store;

@@ -24,7 +24,7 @@ static void fill_items(struct peercache_op *op,
         peercache_item_t *item = &op->items[i];
         struct pc_op_item *state = &op->state[i];
         state->digest =
-            pc_digest_key(op->node->digest_seed, params->name_space,
+            pc_digest_key(op->node->key_seed, params->name_space,
                           params->name_space_len, item->key, item->key_len);
         state->length = pc_item_length(item);
         pc_list_init(&state->u.put.wait);

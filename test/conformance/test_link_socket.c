@@ -455,9 +455,6 @@ static void *drip_main(void *arg)
     struct drip *drip = arg;
     for (unsigned i = 0; i < DRIP_BODY && !atomic_load(&drip->over); i++) {
         (void)send(drip->fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-        uint64_t until_ns = pc_clock_monotonic() + 5 * PC_US;
-        while (pc_clock_monotonic() < until_ns) {
-        }
     }
     return NULL;
 }
@@ -478,7 +475,7 @@ static struct pc_link_sink *drops(void *conn_arg, struct pc_blob head,
     return &sink;
 }
 
-/* One call of progress takes no longer for a peer that never stops. */
+/* One call of progress does not go on for as long as such a peer does. */
 static void a_body_that_drips_does_not_hold_the_loop(void **state)
 {
     static const char bytes[] =
@@ -505,20 +502,17 @@ static void a_body_that_drips_does_not_hold_the_loop(void **state)
     UNTIL(&host, host.n_messages == 1);
     assert_int_equal(pthread_create(&thread, NULL, drip_main, &drip), 0);
     uint64_t end_ns = pc_clock_monotonic() + 300 * PC_MS;
-    uint64_t at_ns = pc_clock_monotonic();
-    uint64_t worst_ns = 0;
-    while (at_ns < end_ns) {
-        host.ops->progress(host.link, -1, PC_MS);
-        uint64_t now_ns = pc_clock_monotonic();
-        worst_ns = now_ns - at_ns > worst_ns ? now_ns - at_ns : worst_ns;
-        at_ns = now_ns;
+    unsigned worst = 0;
+    while (pc_clock_monotonic() < end_ns) {
+        unsigned work = host.ops->progress(host.link, -1, PC_MS);
+        worst = work > worst ? work : worst;
     }
     atomic_store(&drip.over, true);
     assert_int_equal(pthread_join(thread, NULL), 0);
     close(drip.fd);
     host.ops->close(host.link);
-    print_message("the longest call: %.2f ms\n", (double)worst_ns / PC_MS);
-    assert_true(worst_ns < 100 * PC_MS);
+    assert_true(worst > 0);
+    assert_true(worst <= 16); /* Reads in one call, of a byte or so. */
 }
 
 /* ---- Descriptors --------------------------------------------------------- */

@@ -32,6 +32,20 @@ def two_nodes(make_node: MakeNode, **options: Any) -> tuple[peercache.Node, peer
     return nodes[0], nodes[1]
 
 
+def test_keys_under_different_prefixes_never_meet(make_node: MakeNode) -> None:
+    first, second, other = (
+        make_node(node_id=name, prefix=prefix)
+        for name, prefix in (("one", "blue"), ("two", "blue"), ("three", "red"))
+    )
+    wait_for_members([first, second, other], 3)
+    assert first.put(["key"], [b"of blue"]) == [True]
+    assert second.get("key") == b"of blue"
+    assert other.exists(["key"]) == [False]
+    assert other.put(["key"], [b"of red!"]) == [True]
+    assert other.get("key") == b"of red!"
+    assert second.get("key") == b"of blue"
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_two_nodes_of_one_process_share(make_node: MakeNode, mode: str) -> None:
     skip_without_path(mode)

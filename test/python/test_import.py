@@ -155,6 +155,8 @@ ctypes.string_at(0)
 def test_an_interrupt_reaches_a_waiting_program() -> None:
     program = """
 import json, os, signal, sys, threading, peercache
+# A shell's background jobs inherit that the signal is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 config = json.loads(sys.argv[1])
 with peercache.Node(**config) as node:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -27,6 +27,18 @@ static void seeds_are_as_documented(void **state)
     assert_true(pc_digest_seed("peer", "cachesalt") == 0x4d49662c5f201d0cull);
 }
 
+static void a_prefix_gives_another_seed_and_none_the_same(void **state)
+{
+    (void)state;
+    uint64_t seed = pc_digest_seed("peercache", "");
+    assert_true(pc_digest_seed_prefixed(seed, NULL) == seed);
+    assert_true(pc_digest_seed_prefixed(seed, "") == seed);
+    uint64_t first = pc_digest_seed_prefixed(seed, "first");
+    assert_true(first != seed);
+    assert_true(first != pc_digest_seed_prefixed(seed, "second"));
+    assert_true(first != pc_digest_seed_prefixed(seed + 1, "first"));
+}
+
 static void digests_of_keys_are_as_documented(void **state)
 {
     (void)state;
@@ -145,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(seeds_are_as_documented),
+        cmocka_unit_test(a_prefix_gives_another_seed_and_none_the_same),
         cmocka_unit_test(digests_of_keys_are_as_documented),
         cmocka_unit_test(long_keys_have_the_digest_of_their_joined_bytes),
         cmocka_unit_test(digests_sort_by_their_high_half_first),

@@ -9,10 +9,12 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define N_THREADS 4
@@ -337,6 +339,26 @@ static void send_flood(struct pc_task *task)
                      PEERCACHE_IN_PROGRESS);
 }
 
+/* A path of its own, and a stranger there: a Unix socket, as the kernel has a
+ * timeout of its own for TCP. */
+static int local_stranger(struct fixture *f)
+{
+    char address[64];
+    char bound[64];
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    (void)snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/peercache-%ld.sock",
+                   (long)getpid());
+    (void)snprintf(address, sizeof(address), "unix:%.50s", un.sun_path);
+    assert_int_equal(
+        pc_socket_link()->listen(f->link, address, bound, sizeof(bound)),
+        PEERCACHE_OK);
+    assert_int_equal(pc_engine_start(&f->engine), PEERCACHE_OK);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+    return fd;
+}
+
 /* The thread's own sleep is no pause that would excuse the peer. */
 static void a_parked_thread_notices_a_peer_that_takes_nothing(void **state)
 {
@@ -347,7 +369,7 @@ static void a_parked_thread_notices_a_peer_that_takes_nothing(void **state)
     flood.task.run = send_flood;
     assert_non_null(flood.piece.addr);
     memset(flood.piece.addr, 1, len);
-    int fd = stranger(f);
+    int fd = local_stranger(f);
     assert_int_equal(send(fd, preamble, sizeof(preamble), 0), sizeof(preamble));
     assert_true(pc_event_wait(&f->accepted, 0, 30 * PC_S));
     pc_engine_submit(&f->engine, &flood.task);

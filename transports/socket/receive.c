@@ -12,12 +12,14 @@
  * be copied once more: read little there, and much in a row of small ones. */
 #define AHEAD_SHORT   4096
 #define LONG_BODY_LEN 32768
-/* Of the time between two events of a socket: no longer than this ... */
+/* Where a long body is empty for a moment, it is waited for here: no longer
+ * than this ... */
 #define POLL_NS (20 * PC_US)
-/* ... and so many bytes for each nanosecond of it, so that a peer that drips
- * gains no time of ours and a turn stays bounded by its bytes. */
+/* ... and for each nanosecond so many bytes must have come, so that a peer that
+ * drips gains no time of ours and a turn stays bounded by its bytes. */
 #define POLL_BYTES_NS 2
-#define SPARES_MAX    64 /* Unused receive buffers that a link keeps. */
+#define LOOK_NS       PC_US /* What the look itself takes, about. */
+#define SPARES_MAX    64    /* Unused receive buffers that a link keeps. */
 
 /* ---- Cursor -------------------------------------------------------------- */
 
@@ -517,7 +519,7 @@ static bool is_worth_polling(const struct pc_link_conn *conn,
     if (polling->since_ns == 0) {
         polling->since_ns = now;
     }
-    uint64_t waited = now - polling->since_ns;
+    uint64_t waited = now - polling->since_ns + LOOK_NS;
     if (waited >= POLL_NS || waited >= polling->credit_ns) {
         return false;
     }

@@ -21,8 +21,9 @@
 #endif
 
 /* Faulting in goes in steps, so that the kernel's lock on the address space is
- * free for others in between. */
-#define POPULATE_STEP ((size_t)64 << 20)
+ * free for others in between: a thread that allocates waits for the step, and
+ * on a busy machine the step waits for a CPU. */
+#define POPULATE_STEP ((size_t)4 << 20)
 #define MAX_NODES     1024
 
 static size_t page_len(void)

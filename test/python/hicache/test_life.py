@@ -145,6 +145,26 @@ def test_a_closed_store_keeps_no_pool(attach: Attach) -> None:
     assert [ref() is None for ref in held] == [True, True]
 
 
+def test_a_thread_that_cannot_start_costs_the_registration_only(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host with too many threads; pages go through staging, close still closes."""
+    attach_and_detach(attach, "warm up")
+    before = leftovers()
+
+    def fails(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        store = attach()
+    keys = page_hashes(3)
+    assert store.put(keys, range(3)) == [True] * 3
+    assert store.fetch(keys, range(8, 11)) == 3
+    store.close()
+    assert leftovers() == before
+
+
 def test_a_pool_with_new_memory_is_read_and_written_there(attach: Attach) -> None:
     """Registered again, the same object: the old addresses must not be used."""
     store = attach()
