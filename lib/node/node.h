@@ -206,6 +206,8 @@ peercache_status_t pc_threads_start(peercache_node_t *node);
 void pc_threads_stop(peercache_node_t *node);
 void pc_threads_copy(peercache_node_t *node, struct peercache_op *op);
 void pc_threads_wake_evictor(peercache_node_t *node);
+/* Of the node `arg`: whether its threads have been told to end. Any thread. */
+bool pc_threads_are_stopping(void *arg);
 /* Manual nodes: a part of the threads' work; returns how much. */
 unsigned pc_threads_manual(peercache_node_t *node);
 void pc_threads_bring_up_bounce(peercache_node_t *node);

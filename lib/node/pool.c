@@ -167,11 +167,18 @@ static bool allocate(struct peercache_node *node, uint64_t length,
         struct pc_fabric_mem_params params = {.use = PC_MEM_POOL,
                                               .kind = PEERCACHE_MEM_HOST,
                                               .len = (size_t)length,
-                                              .numa_node = -1};
-        if (node->fabric_ops->mem_register(node->fabric, &params,
-                                           &region->mem) == PEERCACHE_OK) {
+                                              .numa_node = -1,
+                                              .is_stopping =
+                                                  pc_threads_are_stopping,
+                                              .arg = node};
+        peercache_status_t status =
+            node->fabric_ops->mem_register(node->fabric, &params, &region->mem);
+        if (status == PEERCACHE_OK) {
             region->addr = node->fabric_ops->mem_addr(region->mem);
             return true;
+        }
+        if (status == PEERCACHE_SHUTDOWN) {
+            return false;
         }
         PC_WARN("pool", "the fabric gave no memory, using plain memory");
         region->mem = NULL;
@@ -216,7 +223,7 @@ bool pc_pool_grow(struct peercache_node *node)
     uint32_t index;
     uint64_t length = next_length(node);
     if (length < REGION_MIN || !allocate(node, length, &region)) {
-        if (length >= REGION_MIN) {
+        if (length >= REGION_MIN && !pc_threads_are_stopping(node)) {
             PC_ERROR("pool",
                      "no memory for region %zu, the pool stays at %zu "
                      "regions",

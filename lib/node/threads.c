@@ -127,6 +127,12 @@ static bool is_stopping(struct pc_threads *t)
     return stopping;
 }
 
+bool pc_threads_are_stopping(void *arg)
+{
+    struct peercache_node *node = arg;
+    return node->threads != NULL && is_stopping(node->threads);
+}
+
 struct bounce_task
 {
     struct pc_task task;

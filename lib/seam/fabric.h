@@ -65,6 +65,10 @@ struct pc_fabric_mem_params
     size_t len;       /* Bytes. */
     int numa_node;    /* POOL: where to put it, -1 anywhere. */
     size_t page_size; /* POOL: wanted, 0 plain; what was got is in the log. */
+    /* POOL: asked while memory is touched, which may take seconds; true ends
+     * the registration with SHUTDOWN. NULL: never. */
+    bool (*is_stopping)(void *arg);
+    void *arg;
 };
 
 struct pc_fabric_params

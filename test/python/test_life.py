@@ -233,6 +233,18 @@ def test_calls_end_when_their_node_closes(make_node: Callable[..., peercache.Nod
     assert not strange
 
 
+def test_close_does_not_wait_for_a_pool_that_is_still_growing(
+    make_node: Callable[..., peercache.Node],
+) -> None:
+    if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 8 << 30:
+        pytest.skip("not enough memory for a region that takes long")
+    node = make_node(global_segment_size="4gb", region_size="4gb")
+    begin = time.monotonic()
+    node.close()
+    # To touch 4 GiB takes two seconds and more.
+    assert time.monotonic() - begin < 1
+
+
 def test_a_forgotten_node_closes_itself(port: int) -> None:
     memory = bytearray(16)
     node = peercache.Node(**settings(port))

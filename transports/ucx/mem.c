@@ -106,27 +106,31 @@ static void place(struct pc_fabric_mem *mem, int numa_node, size_t page_size)
     }
 }
 
-/* Touch every page; false: there is no memory behind it. */
-static bool populate(struct pc_fabric_mem *mem)
+/* Touch every page; NO_MEMORY: there is none behind it. */
+static peercache_status_t populate(struct pc_fabric_mem *mem,
+                                   const struct pc_fabric_mem_params *params)
 {
     size_t page = page_len();
     bool by_kernel = true;
     for (size_t at = 0; at < mem->len; at += POPULATE_STEP) {
         size_t step =
             mem->len - at < POPULATE_STEP ? mem->len - at : POPULATE_STEP;
+        if (params->is_stopping != NULL && params->is_stopping(params->arg)) {
+            return PEERCACHE_SHUTDOWN;
+        }
         if (by_kernel &&
             madvise(mem->addr + at, step, MADV_POPULATE_WRITE) == 0) {
             continue;
         }
         if (by_kernel && errno != EINVAL) {
-            return false;
+            return PEERCACHE_NO_MEMORY;
         }
         by_kernel = false;
         for (size_t i = 0; i < step; i += page) {
             *(volatile char *)(mem->addr + at + i) = 0;
         }
     }
-    return true;
+    return PEERCACHE_OK;
 }
 
 static ucs_status_t register_for_gets(struct pc_fabric_mem *mem)
@@ -213,8 +217,9 @@ static peercache_status_t make_pool(struct pc_fabric_mem *mem,
         return PEERCACHE_NO_MEMORY;
     }
     place(mem, params->numa_node, params->page_size);
-    if (!populate(mem)) {
-        return PEERCACHE_NO_MEMORY;
+    peercache_status_t populated = populate(mem, params);
+    if (populated != PEERCACHE_OK) {
+        return populated;
     }
     if (mem->fabric->get.context != NULL) {
         ucs_status_t status = register_for_gets(mem);

@@ -134,6 +134,13 @@ class Pair:
             instance.file.clear()
         self.holder.clear()
 
+    def begin(self) -> None:
+        """As if nothing had ever been stored, also after a sequence that failed."""
+        self.clear()
+        for instance in self.instances:
+            instance.our_memory.reset()
+            instance.file_memory.reset()
+
     def stored(self, pool: str, keys: Any, who: int) -> None:
         """The first one to store a key holds it; who comes later does not write."""
         for key in keys:
@@ -162,7 +169,7 @@ class Pair:
             instance.our_memory.fill("kv", 0, self.next_content())
             assert instance.ours.set(key, instance.our_memory.page("kv", 0)), "not stored"
             instance.our_memory.poison("kv", [0])
-            _until(lambda: all(i.ours.exists(key) for i in self.instances), "the nodes to meet")
+            _until(lambda key=key: all(i.ours.exists(key) for i in self.instances), "the other")
 
     def _wait_until_all_is_visible(self) -> None:
         def missing() -> list[Any]:

@@ -51,7 +51,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture(scope="session")
 def sequence_settings(request: pytest.FixtureRequest) -> Any:
     """hypothesis' settings for all state machines of the run."""
-    from hypothesis import HealthCheck, settings
+    from hypothesis import HealthCheck, Phase, settings
 
     wanted = request.config.getoption("--examples")
     return settings(
@@ -60,7 +60,8 @@ def sequence_settings(request: pytest.FixtureRequest) -> Any:
         derandomize=not wanted,
         database=None,
         deadline=None,
-        print_blob=bool(wanted),
+        # To find the shortest sequence takes minutes: only where somebody asks for more.
+        phases=[Phase.generate, Phase.shrink] if wanted else [Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
 

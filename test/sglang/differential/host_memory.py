@@ -47,11 +47,10 @@ class HostMemory:
         self.pools: dict[str, Any] = {"kv": rig.controller.mem_pool_host}
         if rig.entries:
             self.pools = {str(entry.name): entry.host_pool for entry in rig.entries}
-        self._words = []
-        for pool in self.pools.values():
-            for tensor in host_tensors(pool):
-                poison(tensor)
-                self._words.append(_words(tensor))
+        tensors = [t for pool in self.pools.values() for t in host_tensors(pool)]
+        self._words = [_words(tensor) for tensor in tensors]
+        self._tensors = tensors
+        self.reset()
 
     def indices(self, pool: str, slots: Sequence[int]) -> torch.Tensor:
         """The token indices of pages, as SGLang passes them."""
@@ -72,6 +71,11 @@ class HostMemory:
         host, page = self.pools[pool], self.empty_page(pool)
         fill(page, content)
         host.set_from_flat_data_page(slot * host.page_size, page)
+
+    def reset(self) -> None:
+        """Nothing is left of an earlier sequence."""
+        for tensor in self._tensors:
+            poison(tensor)
 
     def poison(self, pool: str, slots: Sequence[int]) -> None:
         for slot in slots:

@@ -20,6 +20,7 @@ Where the contract allows answers to differ, this is how they are compared:
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ class Calls(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair.clear()
+        self.pair.begin()
         prompt = self.pair.next_content()
         name = f"{self.pair.model}|{prompt}"
         self.keys = [hashlib.sha256(f"{name}|{i}".encode()).hexdigest() for i in range(CHAIN)]
@@ -95,6 +96,24 @@ class Calls(RuleBasedStateMachine):
     def host_memory_is_alike(self) -> None:
         for number, instance in enumerate(self.pair.instances):
             assert not instance.our_memory.differs(instance.file_memory), f"instance {number}"
+
+    @invariant()
+    def the_prompt_is_found_alike(self) -> None:
+        everything = list(range(CHAIN))
+        for n in range(len(self.pair.instances)):
+            self.batch_exists(n, everything)
+            if self.pair.model.trailing:
+                self.batch_exists_v2(n, everything)
+
+    def teardown(self) -> None:
+        """All pages, one by one, from both sides."""
+        order = random.Random(0)
+        for pool, key in self.pair.holder:
+            for n in range(len(self.pair.instances)):
+                if pool in self.pair.instances[n].our_memory.pools:
+                    v1 = self.pair.model.interface_v1
+                    if v1 or pool != "kv":
+                        self.fetch(n, [(pool, [key])], order, v1=v1 and pool == "kv")
 
     # ---- Pages by token index ---------------------------------------------------------
 
@@ -202,14 +221,20 @@ class Calls(RuleBasedStateMachine):
     # ---- Queries ------------------------------------------------------------------------
 
     @rule(n=who, at=asked)
+    def query(self, n: int, at: list[int]) -> None:
+        self.batch_exists(n, at)
+
+    @precondition(lambda self: self.pair.model.trailing)
+    @rule(n=who, at=asked)
+    def query_v2(self, n: int, at: list[int]) -> None:
+        self.batch_exists_v2(n, at)
+
     def batch_exists(self, n: int, at: list[int]) -> None:
         instance, keys = self.pair.instances[n], [self.keys[i] for i in at]
         right = instance.file.batch_exists(keys)
         answer = self.ours(instance, lambda: instance.ours.batch_exists(keys), right)
         assert type(answer) is int and answer == right
 
-    @precondition(lambda self: self.pair.model.trailing)
-    @rule(n=who, at=asked)
     def batch_exists_v2(self, n: int, at: list[int]) -> None:
         instance, keys = self.pair.instances[n], [self.keys[i] for i in at]
         sides = [
