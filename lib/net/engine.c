@@ -1,7 +1,5 @@
 #include "engine.h"
 
-#include <sched.h>
-
 enum role { ROLE_THREAD, ROLE_WANTED, ROLE_CALLER, ROLE_FREE };
 
 /* A gap between turns that counts as a pause of our own. */
@@ -456,11 +454,7 @@ static void drive(struct pc_engine *e, struct pc_event *event, uint64_t end_ns)
         if (now >= end_ns) {
             break;
         }
-        uint64_t idle_ns = work > 0 ? 0 : now - idle_since;
-        bool spin = idle_ns == 0 || idle_ns < CALLER_SPINS * e->spin_ns;
-        if (spin && idle_ns > e->spin_ns) {
-            (void)sched_yield(); /* Who answers may wait for this very core. */
-        }
+        bool spin = work > 0 || now - idle_since < CALLER_SPINS * e->spin_ns;
         work = spin ? pc_engine_turn(e) : sleeping_turn(e, end_ns);
         if (work > 0) {
             idle_since = pc_clock_now(&e->clock);

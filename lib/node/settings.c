@@ -270,8 +270,10 @@ static const struct pc_setting table[] = {
     SECONDS(hedge, "3ms", "0 to 1min", NODE,
             "A lookup that took so long is sent to another owner too; 0: "
             "never."),
-    SECONDS(spin, "50us", "0 to 1s", NODE,
-            "How long the engine polls before it sleeps."),
+    SECONDS(
+        spin, "50us", "0 to 1s", NODE,
+        "How long the engine polls before it sleeps; a caller that waits polls "
+        "four times as long."),
     INT(copy_threads, "1", "1 to 64", NODE,
         "Threads that copy for asynchronous operations."),
     INT(max_inflight, "1024", "1 to 1048576", NODE,

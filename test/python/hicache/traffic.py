@@ -64,6 +64,9 @@ class Traffic:
                 raise self._errors[0]
 
     def all_alive(self) -> bool:
+        """Raises what ended a thread, which says more than False."""
+        if self._errors:
+            raise self._errors[0]
         return all(thread.is_alive() for thread in self._threads)
 
     def went_round(self, n: int) -> Callable[[], bool]:
