@@ -242,7 +242,7 @@ def test_close_does_not_wait_for_a_pool_that_is_still_growing(
     begin = time.monotonic()
     node.close()
     # To touch 4 GiB takes two seconds and more.
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 1.5
 
 
 def test_a_forgotten_node_closes_itself(port: int) -> None:

@@ -7,7 +7,7 @@ from typing import Callable
 import pytest
 
 from hicache.content import page_hashes
-from hicache.controller import Controller, within
+from hicache.controller import AT_ONCE_S, Controller, within
 from hicache.versions import VERSIONS
 
 Attach = Callable[..., Controller]
@@ -57,7 +57,7 @@ def test_our_metrics_name_model_and_ranks_in_every_series(attach: Attach) -> Non
     keys = page_hashes(4)
     store.put(keys, range(4))
     assert store.fetch(keys, range(8, 12)) == 4
-    with within(0.5, "metrics_text"):
+    with within(AT_ONCE_S, "metrics_text"):
         text = store.store.metrics_text()
     series = [line for line in text.splitlines() if line and not line.startswith("#")]
     own = ('model="a \\"tiny\\" model"', 'tp_rank="1"', 'pp_rank="2"', 'dp_rank="3"', 'role="')
