@@ -146,11 +146,9 @@ peercache_status_t peercache_node_clear(peercache_node_t *node,
 {
     uint64_t n_removed = 0;
     peercache_status_t status = PEERCACHE_INVALID;
-    if (node == NULL) {
-        status = PEERCACHE_INVALID;
-    } else if (pc_node_is_forked(node)) {
+    if (node != NULL && pc_node_is_forked(node)) {
         status = PEERCACHE_FORKED;
-    } else if (!pc_engine_is_current(&node->engine)) {
+    } else if (node != NULL && !pc_engine_is_current(&node->engine)) {
         /* seq_cst: as for the verbs, the node's end sees us. */
         atomic_fetch_add_explicit(&node->n_calls, 1, memory_order_seq_cst);
         status = PEERCACHE_SHUTDOWN;

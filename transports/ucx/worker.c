@@ -145,10 +145,10 @@ static bool has_finished(ucp_worker_h worker)
     }
     uint64_t until = pc_clock_monotonic() + FLUSH_MAX;
     while (ucp_request_check_status(request) == UCS_INPROGRESS) {
+        if (pc_clock_monotonic() >= until) {
+            return false; /* Also when others keep the worker busy. */
+        }
         if (ucp_worker_progress(worker) == 0) {
-            if (pc_clock_monotonic() >= until) {
-                return false;
-            }
             (void)poll(NULL, 0, 1);
         }
     }

@@ -12,6 +12,7 @@ import random
 import time
 from dataclasses import dataclass
 from queue import Empty
+from pathlib import Path
 from typing import Any, Optional
 
 import torch
@@ -323,9 +324,12 @@ class Instance:
             if answer["fetched"] >= wanted or time.monotonic() > end:
                 return answer
 
-    def busy(self, prompts: list[int], n_pages: int, seconds: float) -> dict[str, float]:
+    def busy(
+        self, prompts: list[int], n_pages: int, seconds: float, sign: str = ""
+    ) -> dict[str, float]:
         """Query, fetch and store at the same time, and poll as the scheduler does.
 
+        Makes the file `sign` when the first prompt is done: from then on it is at work.
         Counts rounds, pages and bytes; `kept` are the nodes of its own that it found again,
         `longest_s` is the longest time of a read and a write together.
         """
@@ -344,6 +348,8 @@ class Instance:
                 self.rig.controller.storage_backend.get_stats()
                 report["pages"] += answer["fetched"]
                 report["bytes"] += answer["bytes"]
+                if sign:
+                    Path(sign).touch()
             report["rounds"] += 1
         return report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,16 @@ def started(make_worker: Make, backend: Backend, seed: int, rig: str) -> Worker:
     return worker
 
 
+def set_to_work(user: Worker, prompts: list[int], seconds: float, folder: Path) -> None:
+    """Returns when it is at work, so that the fault comes in the middle of it."""
+    sign = folder / "at work"
+    user.send("busy", prompts, N_PAGES, seconds, str(sign))
+    end = time.monotonic() + LONGEST_S
+    while not sign.exists():
+        assert time.monotonic() < end, "it does not begin"
+        time.sleep(0.01)
+
+
 def check(user: Worker, ledger: Ledger, rig: str, what: str) -> dict[str, float]:
     """The end of a run with a fault."""
     report: dict[str, float] = user.answer(RUN_S + 60)
@@ -48,14 +59,13 @@ def check(user: Worker, ledger: Ledger, rig: str, what: str) -> dict[str, float]
 
 @pytest.mark.parametrize("rig", ["mha", "mha_mamba"])
 def test_a_killed_holder_costs_its_pages_and_nothing_else(
-    make_worker: Make, backend: Backend, ledger: Ledger, rig: str
+    make_worker: Make, backend: Backend, ledger: Ledger, tmp_path: Path, rig: str
 ) -> None:
     user, holder, other = (started(make_worker, backend, seed, rig) for seed in (11, 12, 13))
     for prompt in PROMPTS:
         holder.ask("write", prompt, 0, N_PAGES)
     other.ask("write", PROMPTS[-1] + 1, 0, N_PAGES)
-    user.send("busy", list(PROMPTS) + [PROMPTS[-1] + 1], N_PAGES, RUN_S)
-    time.sleep(RUN_S / 4)  # Into its work; the fault comes while it runs.
+    set_to_work(user, list(PROMPTS) + [PROMPTS[-1] + 1], RUN_S, tmp_path)
     holder.kill()
     report = check(user, ledger, rig, "holder killed")
     assert report["bytes"] > 0
@@ -64,13 +74,12 @@ def test_a_killed_holder_costs_its_pages_and_nothing_else(
 
 
 def test_a_stopped_holder_delays_nobody_for_long(
-    make_worker: Make, backend: Backend, ledger: Ledger
+    make_worker: Make, backend: Backend, ledger: Ledger, tmp_path: Path
 ) -> None:
     user, holder = (started(make_worker, backend, seed, "mha") for seed in (14, 15))
     for prompt in PROMPTS:
         holder.ask("write", prompt, 0, N_PAGES)
-    user.send("busy", list(PROMPTS), N_PAGES, RUN_S)
-    time.sleep(RUN_S / 4)  # As above.
+    set_to_work(user, list(PROMPTS), RUN_S, tmp_path)
     holder.stop()
     try:
         check(user, ledger, "mha", "holder stopped")
@@ -81,13 +90,12 @@ def test_a_stopped_holder_delays_nobody_for_long(
 
 
 def test_a_restarted_node_is_used_again(
-    make_worker: Make, backend: Backend, ledger: Ledger
+    make_worker: Make, backend: Backend, ledger: Ledger, tmp_path: Path
 ) -> None:
     user, holder = (started(make_worker, backend, seed, "mha") for seed in (16, 17))
     for prompt in PROMPTS:
         holder.ask("write", prompt, 0, N_PAGES)
-    user.send("busy", list(PROMPTS), N_PAGES, RUN_S * 1.5)
-    time.sleep(RUN_S / 4)  # As above.
+    set_to_work(user, list(PROMPTS), RUN_S * 1.5, tmp_path)
     holder.kill()
     again = started(make_worker, backend, 18, "mha")
     again.ask("write", 99, 0, N_PAGES)

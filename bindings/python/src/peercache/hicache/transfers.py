@@ -99,9 +99,16 @@ class Transfers:
     # ---- Doing it ----
 
     def _run_gets(self, jobs: list[Job]) -> list[list[bool]]:
+        return self._run_all(jobs, reads=True)
+
+    def _run_sets(self, jobs: list[Job]) -> list[list[bool]]:
+        return self._run_all(jobs, reads=False)
+
+    def _run_all(self, jobs: list[Job], reads: bool) -> list[list[bool]]:
+        """All groups of all jobs in one go; per job a bool for each of its keys."""
         groups = [group for job in jobs for group in job.groups]
         started = time.monotonic()
-        answers = iter(self._traffic.get(groups) if groups else ())
+        answers = iter(self._move(groups, reads) if groups else ())
         elapsed = time.monotonic() - started
         results = []
         n_pages = n_bytes = 0
@@ -109,12 +116,19 @@ class Transfers:
             if job.pool is None or job.answer is not None:
                 results.append([bool(job.answer)] * job.n_keys)
                 continue
-            n = _run([next(answers) for _ in job.groups])
-            n = self._arrived(job.pool, job.groups, n)
+            statuses = [next(answers) for _ in job.groups]
+            if reads:
+                good = [True] * self._arrived(job.pool, job.groups, _run(statuses))
+            else:
+                good = _stored(statuses)
+            n = sum(good)
             n_pages, n_bytes = max(n_pages, n), n_bytes + n * job.pool.page_bytes
-            results.append([True] * n + [False] * (job.n_keys - n))
-        self._numbers.read(n_pages, n_bytes, elapsed)
+            results.append(good + [False] * (job.n_keys - len(good)))
+        (self._numbers.read if reads else self._numbers.written)(n_pages, n_bytes, elapsed)
         return results
+
+    def _move(self, groups: list[Group], reads: bool) -> Statuses:
+        return self._traffic.get(groups) if reads else self._traffic.put(groups)
 
     def _arrived(self, pool: HostPool, groups: list[Group], n: int) -> int:
         try:
@@ -124,24 +138,6 @@ class Transfers:
             self._journal.problem(f"pages of {pool.name}", what, error)
             return 0
         return n
-
-    def _run_sets(self, jobs: list[Job]) -> list[list[bool]]:
-        groups = [group for job in jobs for group in job.groups]
-        started = time.monotonic()
-        answers = iter(self._traffic.put(groups) if groups else ())
-        elapsed = time.monotonic() - started
-        results = []
-        n_pages = n_bytes = 0
-        for job in jobs:
-            if job.pool is None or job.answer is not None:
-                results.append([bool(job.answer)] * job.n_keys)
-                continue
-            stored = _stored([next(answers) for _ in job.groups])
-            n = sum(stored)
-            n_pages, n_bytes = max(n_pages, n), n_bytes + n * job.pool.page_bytes
-            results.append(stored + [False] * (job.n_keys - len(stored)))
-        self._numbers.written(n_pages, n_bytes, elapsed)
-        return results
 
 
 def _run(statuses: Statuses) -> int:
