@@ -9,10 +9,11 @@ PACKAGES="
     gcc g++ make cmake ninja-build pkg-config ccache git
     clang clang-format libclang-rt-dev
     libucx-dev ucx-utils libhwloc-dev libmsgpack-dev libxxhash-dev
-    libcmocka-dev libjansson-dev
+    libcmocka-dev libjansson-dev libssl-dev openssl
+    spin iproute2
     python3 python3-venv python3-dev
 "
-PYTHON_PACKAGES="pytest numpy mypy scikit-build-core ninja"
+PYTHON_PACKAGES="pytest pytest-rerunfailures numpy mypy scikit-build-core ninja"
 
 # Some packages have other names, or a version in them, on other releases.
 is_known() {

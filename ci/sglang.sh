@@ -155,7 +155,7 @@ run_stage() { # venv, stage, further arguments
     export PYTHONPATH=$ROOT/test/sglang/shims${PYTHONPATH:+:$PYTHONPATH}
     # Two processes of a few threads each share two cores.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-    exec "$venv/bin/python" -m pytest -q -p no:cacheprovider -W ignore \
+    exec "$venv/bin/python" -m pytest -q -p no:cacheprovider -W ignore --reruns 1 -r fER \
         "test/sglang/$stage" "$@"
 }
 

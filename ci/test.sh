@@ -55,13 +55,16 @@ stage_build() {
         ninja -C build -j "$JOBS"
 }
 
+# Tests with real processes and real time share their cores with whatever else
+# runs there: one that failed gets a second run, and the stage's line says so.
+# What is not simply late fails twice.
 stage_tests() {
-    run_ctest tests build -LE "checks|ucx"
+    run_ctest tests build -LE "checks|ucx" --repeat until-pass:2
 }
 
 # UCX 1.13.1 aborts the process, now and then, when a peer leaves while its TCP
 # carrier is being connected (docs/design-notes.md). These tests start and kill
-# many nodes with that carrier, so one that failed gets up to two more runs; the log
+# many nodes with that carrier, so one that failed gets up to four more runs; the log
 # shows all.
 stage_ucx() {
     run_ctest ucx build -L ucx --repeat until-pass:5
@@ -76,6 +79,7 @@ stage_package() {
 
 stage_python() {
     .venv/bin/python -m pytest -q -p no:cacheprovider test/python \
+        --reruns 1 -r fER \
         --junitxml "$LOGS/python.xml"
 }
 
@@ -235,6 +239,13 @@ count_tests() { # name, exit status
     [ $sum_skipped -eq 0 ] || printf ', %d skipped' $sum_skipped
 }
 
+# How many tests passed only when they were run again.
+count_second_runs() { # name
+    local n
+    n=$(grep -c -e '^RERUN ' -e '\*\*\*\(Failed\|Exception\|Timeout\)' "$LOGS/$1.log")
+    [ "$n" -eq 0 ] || printf ', %d run again' "$n"
+}
+
 show_failure() { # name, exit status, budget
     if [ "$2" -eq 124 ] || [ "$2" -eq 137 ]; then
         echo "   $1 has used up its $3 s"
@@ -280,7 +291,7 @@ stage() {
     if [ -f "$LOGS/$name.xml" ]; then
         # Not in a subshell: it adds to the sums.
         count_tests "$name" $status >"$LOGS/$name.sum"
-        text=$(cat "$LOGS/$name.sum")
+        text=$(cat "$LOGS/$name.sum")$(count_second_runs "$name")
     else
         count_stage "$name" $status
         text=$([ $status -eq 0 ] && echo passed || echo FAILED)

@@ -72,7 +72,7 @@ pytest_in() { # environment, name of the setting, UCX expected, command before
     shift 3
     echo "-- $name"
     PEERCACHE_TEST_UCX=$expected "$@" "$folder/bin/python" -m pytest -q \
-        -p no:cacheprovider --junitxml "$WORK/$name.xml" \
+        -p no:cacheprovider --reruns 1 -r fER --junitxml "$WORK/$name.xml" \
         test/python/test_ucx_loading.py ${tests:-} || status=$?
     [ $status -eq 0 ] || n_failed=$((n_failed + 1))
     echo "   $((SECONDS - begin)) s"
@@ -82,7 +82,7 @@ test_wheel() { # wheel, interpreter, version
     local folder=$WORK/python$3 tests
     rm -rf "$folder"
     "$2" -m venv --without-pip "$folder"
-    pip_for "$folder" pytest "$1"
+    pip_for "$folder" pytest pytest-rerunfailures "$1"
     fetch_ucx "$folder"
     if [ -n "$(system_libraries)" ]; then
         tests="test/python/test_import.py test/python/test_verbs.py" \
