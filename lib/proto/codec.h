@@ -19,8 +19,8 @@
 PC_MSG_MAP(PC_MSG_CODEC)
 #undef PC_MSG_CODEC
 
-/* Least bytes of a member: header and eight fields, one of them an id. */
-#define PC_MEMBER_BYTES_MIN 10u
+/* Least bytes of a member: header and nine fields, one of them an id. */
+#define PC_MEMBER_BYTES_MIN 11u
 
 void pc_write_member(struct pc_writer *w, const struct pc_member *m);
 void pc_read_member(struct pc_reader *r, struct pc_member *m);

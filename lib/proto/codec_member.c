@@ -25,7 +25,7 @@ void pc_read_id(struct pc_reader *r, struct pc_node_id *id)
 
 void pc_write_member(struct pc_writer *w, const struct pc_member *m)
 {
-    pc_writer_array(w, 8);
+    pc_writer_array(w, 9);
     pc_write_id(w, &m->id);
     pc_writer_u64(w, m->incarnation);
     pc_writer_u64(w, m->epoch);
@@ -34,11 +34,12 @@ void pc_write_member(struct pc_writer *w, const struct pc_member *m)
     pc_writer_number(w, m->state, PC_MEMBER_DEAD);
     pc_writer_number(w, m->role, PC_ROLE_CLIENT);
     pc_writer_bool(w, m->republishing);
+    pc_writer_u64(w, m->admission);
 }
 
 void pc_read_member(struct pc_reader *r, struct pc_member *m)
 {
-    uint32_t n_unknown = pc_reader_open(r, 8);
+    uint32_t n_unknown = pc_reader_open(r, 9);
 
     pc_read_id(r, &m->id);
     m->incarnation = pc_reader_u64(r);
@@ -48,6 +49,7 @@ void pc_read_member(struct pc_reader *r, struct pc_member *m)
     m->state = (uint8_t)pc_reader_number(r, PC_MEMBER_DEAD);
     m->role = (uint8_t)pc_reader_number(r, PC_ROLE_CLIENT);
     m->republishing = pc_reader_bool(r);
+    m->admission = pc_reader_u32(r);
     pc_reader_close(r, n_unknown);
 }
 
@@ -230,5 +232,35 @@ void pc_read_ping(struct pc_reader *r, struct pc_msg_ping *m)
     uint32_t n_unknown = pc_reader_open(r, 1);
 
     m->token = pc_reader_u64(r);
+    pc_reader_close(r, n_unknown);
+}
+
+void pc_write_probe(struct pc_writer *w, const struct pc_msg_probe *m)
+{
+    pc_writer_array(w, 1);
+    pc_writer_u64(w, m->incarnation);
+}
+
+void pc_read_probe(struct pc_reader *r, struct pc_msg_probe *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 1);
+
+    m->incarnation = pc_reader_u64(r);
+    pc_reader_close(r, n_unknown);
+}
+
+void pc_write_probed(struct pc_writer *w, const struct pc_msg_probed *m)
+{
+    pc_writer_array(w, 2);
+    pc_writer_u64(w, m->incarnation);
+    pc_writer_number(w, m->verdict, PC_PROBED_UNKNOWN);
+}
+
+void pc_read_probed(struct pc_reader *r, struct pc_msg_probed *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 2);
+
+    m->incarnation = pc_reader_u64(r);
+    m->verdict = (uint8_t)pc_reader_number(r, PC_PROBED_UNKNOWN);
     pc_reader_close(r, n_unknown);
 }

@@ -202,13 +202,16 @@ void pc_write_table(struct pc_writer *w, const struct pc_msg_table *m)
         pc_writer_fail(w, PEERCACHE_NO_MEMORY);
         return;
     }
-    pc_writer_array(w, 6);
+    pc_writer_array(w, 9);
     pc_writer_u64(w, m->view);
     pc_writer_u64(w, m->table);
     pc_writer_bool(w, m->same);
     pc_write_members(w, m->members, m->n_members);
     write_strangers(w, &ids);
     write_views(w, m, ids.places);
+    pc_writer_u64(w, m->base);
+    pc_writer_bool(w, m->more);
+    pc_writer_number(w, m->admission, PC_ADMISSION_REFUSED);
     identities_fini(&ids);
 }
 
@@ -277,7 +280,7 @@ static void read_view(struct pc_reader *r, const struct pc_msg_table *m,
 
 void pc_read_table(struct pc_reader *r, struct pc_msg_table *m)
 {
-    uint32_t n_unknown = pc_reader_open(r, 6);
+    uint32_t n_unknown = pc_reader_open(r, 9);
     uint32_t n_strangers;
 
     m->view = pc_reader_u64(r);
@@ -293,5 +296,8 @@ void pc_read_table(struct pc_reader *r, struct pc_msg_table *m)
     for (uint32_t i = 0; i < m->n_former && r->status == PEERCACHE_OK; i++) {
         read_view(r, m, strangers, n_strangers, &m->former[i]);
     }
+    m->base = pc_reader_u64(r);
+    m->more = pc_reader_bool(r);
+    m->admission = (uint8_t)pc_reader_number(r, PC_ADMISSION_REFUSED);
     pc_reader_close(r, n_unknown);
 }

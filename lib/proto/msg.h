@@ -6,8 +6,8 @@
  *     body:   one msgpack array; its length may grow in later versions: fields
  *             behind those we know are skipped
  *
- * A message is at most PC_HEAD_MAX (1 MiB). A member takes 34 bytes, its id and
- * its address (290 at most), so what always fits is: every request of
+ * A message is at most PC_HEAD_MAX (1 MiB). A member takes 39 bytes, its id and
+ * its address (295 at most), so what always fits is: every request of
  * PC_KEYS_PER_REQUEST keys; a HELLO with PC_REGIONS_MAX regions; a FOUND of
  * 950 keys, or of 4096 with 880 holders; a TABLE of 3400 members, or of
  * PC_NODES_MAX whose id and address have 150 characters, with all
@@ -48,7 +48,9 @@
     X(REGION, 16, region)      /* Notice: a region of mine is readable. */     \
     X(PING, 17, ping)          /* Request. */                                  \
     X(PONG, 18, ping)          /* Answer. */                                   \
-    X(FAILED, 19, failed)      /* Answer: the request failed as a whole. */
+    X(FAILED, 19, failed)      /* Answer: the request failed as a whole. */    \
+    X(PROBE, 20, probe)        /* Request: does this member answer you? */     \
+    X(PROBED, 21, probed)      /* Answer. */
 
 enum pc_msg_type {
 #define PC_MSG_ENUM(name, value, suffix) PC_MSG_##name = (value),
@@ -113,6 +115,34 @@ struct pc_msg_table
     struct pc_member *members;
     uint32_t n_former;
     struct pc_msg_view *former; /* Views still asked: answer to a join. */
+    uint64_t base; /* Hash of the table that this is the difference to; 0: this
+                    * is all of it. */
+    bool more;     /* A part: what is missing follows on this connection. */
+    uint8_t admission; /* enum pc_admission, of the node that beat. */
+};
+
+/* May a node have the id that it beats with? */
+enum pc_admission {
+    PC_ADMISSION_OK,
+    PC_ADMISSION_WAIT,   /* Another has it: whether that lives is looked up. */
+    PC_ADMISSION_REFUSED /* Another one has it, and lives. */
+};
+
+struct pc_msg_probe
+{
+    uint64_t incarnation;
+};
+
+enum pc_probe_verdict {
+    PC_PROBED_ALIVE,
+    PC_PROBED_SILENT,
+    PC_PROBED_UNKNOWN /* Not a member here, or too much to do. */
+};
+
+struct pc_msg_probed
+{
+    uint64_t incarnation;
+    uint8_t verdict; /* enum pc_probe_verdict */
 };
 
 #define PC_LOOKUP_FORMER 1u /* Asked as an owner of an older view. */
@@ -237,6 +267,8 @@ struct pc_msg
         struct pc_msg_region region;
         struct pc_msg_ping ping;
         struct pc_msg_failed failed;
+        struct pc_msg_probe probe;
+        struct pc_msg_probed probed;
     } u;
 };
 

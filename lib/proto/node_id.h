@@ -45,6 +45,8 @@ struct pc_member
     uint64_t incarnation;
     uint64_t epoch;               /* Only the member itself raises it. */
     uint64_t host;                /* Machine: replicas go to different ones. */
+    uint32_t admission;           /* Of the nodes that had this id so far, how
+                                   * many: the later one wins. */
     char address[PC_ADDRESS_MAX]; /* Control, "ip:port". */
     uint8_t state;                /* enum pc_member_state */
     uint8_t role;                 /* enum pc_role */

@@ -45,10 +45,10 @@ int main(int argc, char **argv)
     write_hex(folder, "nasty-extra-map32", HEADER("11", "07") "9201dfffffffff");
     write_hex(folder, "nasty-ext32", HEADER("11", "08") "9201c9ffffffff05");
     write_hex(folder, "nasty-bin32", HEADER("0a", "06") "91c6ffffffff");
-    write_hex(folder, "nasty-members", HEADER("05", "09") "960101c2ddffffffff");
+    write_hex(folder, "nasty-members", HEADER("05", "09") "990101c2ddffffffff");
     write_hex(folder, "nasty-depth", HEADER("11", "0a") "92019191919191919190");
     write_hex(folder, "nasty-place",
-              HEADER("05", "0f") "960101c29090919205c40400ffffff");
+              HEADER("05", "0f") "990101c29090919205c40400ffffff");
     write_hex(folder, "nasty-empty-found",
               HEADER("07", "09") "9501c2c400c4009000");
     write_hex(folder, "nasty-short-header", "50434d31");

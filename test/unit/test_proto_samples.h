@@ -33,6 +33,7 @@ static inline struct pc_member sample_member(unsigned i)
         .state = (uint8_t)(i % 4),
         .role = (uint8_t)(i % 3),
         .republishing = i % 2 == 1,
+        .admission = 7 + i,
     };
 
     memcpy(member.id.text, "node-0", 7);
@@ -50,6 +51,7 @@ static inline struct pc_member sample_viewed(unsigned i, uint8_t state)
     member.epoch = 0;
     memset(member.address, 0, sizeof(member.address));
     member.republishing = false;
+    member.admission = 0;
     member.state = state;
     return member;
 }
@@ -198,6 +200,9 @@ static inline void sample_make(struct samples *s, enum pc_msg_type type,
         m->u.table.members = s->members;
         m->u.table.n_former = 2;
         m->u.table.former = s->views;
+        m->u.table.base = 0x7a;
+        m->u.table.more = true;
+        m->u.table.admission = PC_ADMISSION_REFUSED;
         break;
     case PC_MSG_REGION:
         m->u.region = s->regions[0];
@@ -209,6 +214,13 @@ static inline void sample_make(struct samples *s, enum pc_msg_type type,
     case PC_MSG_FAILED:
         m->u.failed.status = PEERCACHE_SHUTDOWN;
         memcpy(m->u.failed.reason, "stopping", 8);
+        break;
+    case PC_MSG_PROBE:
+        m->u.probe.incarnation = 0x1122334455667702u;
+        break;
+    case PC_MSG_PROBED:
+        m->u.probed.incarnation = 0x1122334455667702u;
+        m->u.probed.verdict = PC_PROBED_SILENT;
         break;
     default:
         sample_about_keys(s, m);
