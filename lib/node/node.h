@@ -19,6 +19,7 @@
 #include "node/op.h"
 #include "node/publish.h"
 #include "node/read.h"
+#include "node/rings.h"
 #include "obs/histogram.h"
 #include "obs/metrics.h"
 #include "store/store.h"
@@ -112,6 +113,7 @@ struct peercache_node
     struct pc_ring *base_ring; /* Its owners have all our records. */
     struct pc_former former[PC_FORMER_VIEWS_MAX];
     size_t n_former;
+    struct pc_rings rings;
     bool ring_is_old; /* No memory for the last one: try again. */
     bool view_ready;  /* First view came, or the wait for it is over. */
     struct pc_timer cluster_timer;

@@ -194,63 +194,30 @@ static void forget_dead(struct peercache_node *node)
     }
 }
 
-static struct pc_ring *ring_of(const struct peercache_node *node,
-                               const struct pc_member *members, size_t n)
+/* Joined, and able to say where every key's records are. */
+static void become_ready(struct peercache_node *node)
 {
-    return pc_ring_create(members, n, (uint32_t)node->settings.vnodes,
-                          (uint32_t)node->settings.directory_replicas);
-}
-
-static void rebuild_former(struct peercache_node *node)
-{
-    size_t n;
-    const struct pc_msg_view *views = pc_cluster_former(node->cluster, &n);
-    struct pc_former old[PC_FORMER_VIEWS_MAX];
-    size_t n_old = node->n_former;
-    memcpy(old, node->former, sizeof(old));
-    node->n_former = 0;
-    for (size_t i = 0; i < n && node->n_former < PC_FORMER_VIEWS_MAX; i++) {
-        struct pc_former *former = &node->former[node->n_former];
-        former->view = views[i].hash;
-        former->ring = NULL;
-        for (size_t k = 0; k < n_old; k++) {
-            if (old[k].view == views[i].hash) {
-                former->ring = pc_ring_ref(old[k].ring);
-            }
-        }
-        if (former->ring == NULL) {
-            former->ring = ring_of(node, views[i].members, views[i].n_members);
-        }
-        if (former->ring != NULL) {
-            node->n_former++;
-        }
-    }
-    for (size_t k = 0; k < n_old; k++) {
-        pc_ring_unref(old[k].ring);
+    if (pc_cluster_is_joined(node->cluster) && pc_rings_are_current(node) &&
+        pc_event_get(&node->ready) == 0) {
+        pc_event_set(&node->ready, 1);
+        node->view_ready = true;
+        wake_view_waiters(node);
     }
 }
 
-static void rebuild_ring(struct peercache_node *node)
+void pc_view_ring_changed(struct peercache_node *node)
 {
     size_t n;
-    uint64_t hash;
-    const struct pc_member *members = pc_cluster_view(node->cluster, &n, &hash);
-    struct pc_ring *ring = ring_of(node, members, n);
-    if (ring == NULL) {
-        PC_ERROR("view", "no memory for a ring of %zu nodes, keeping the old",
-                 n);
-        node->ring_is_old = true;
-        return;
-    }
-    node->ring_is_old = false;
-    pc_ring_unref(node->ring);
-    node->ring = ring;
+    const struct pc_member *members = pc_ring_members(node->ring, &n);
     atomic_store_explicit(&node->n_members, (uint32_t)n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++) {
         (void)pc_peers_learn(&node->peers, &members[i]);
     }
-    PC_INFO("view", "view %016llx, nodes %zu", (unsigned long long)hash, n);
+    PC_INFO("view", "view %016llx, nodes %zu",
+            (unsigned long long)pc_ring_view(node->ring), n);
     pc_publish_view(node);
+    forget_dead(node);
+    become_ready(node);
 }
 
 static void perform(struct peercache_node *node,
@@ -259,8 +226,7 @@ static void perform(struct peercache_node *node,
     /* The actions live until the next step, and what follows may step. */
     size_t n = actions->n_send;
     struct pc_cluster_send *send = NULL;
-    bool view_changed = actions->view_changed;
-    bool former_changed = actions->former_changed;
+    bool changed = actions->view_changed || actions->former_changed;
     bool joined = actions->joined;
     uint64_t next = actions->next_tick_ns;
     if (n > 0) {
@@ -276,11 +242,8 @@ static void perform(struct peercache_node *node,
         PC_ERROR("view", "another node took the id %s, going silent",
                  node->self.id.text);
     }
-    if (former_changed) {
-        rebuild_former(node);
-    }
-    if (view_changed) {
-        rebuild_ring(node);
+    if (changed) {
+        pc_rings_update(node);
         forget_dead(node);
     }
     for (size_t i = 0; i < n && send != NULL; i++) {
@@ -290,12 +253,7 @@ static void perform(struct peercache_node *node,
     if (joined) {
         PC_INFO("view", "node %s is a member", node->self.id.text);
     }
-    if (pc_cluster_is_joined(node->cluster) &&
-        pc_event_get(&node->ready) == 0) {
-        pc_event_set(&node->ready, 1);
-        node->view_ready = true;
-        wake_view_waiters(node);
-    }
+    become_ready(node);
 }
 
 static void step(struct peercache_node *node,
@@ -325,7 +283,7 @@ static void cluster_tick(struct pc_timer *timer, uint64_t now_ns)
     }
     try_seeds(node);
     if (node->ring_is_old) {
-        rebuild_ring(node);
+        pc_rings_update(node);
     }
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_TICK);
     step(node, &event);
@@ -446,6 +404,7 @@ void pc_view_leave(struct peercache_node *node)
 void pc_view_fini(struct peercache_node *node)
 {
     pc_cluster_destroy(node->cluster);
+    pc_rings_fini(node);
     pc_ring_unref(node->ring);
     pc_ring_unref(node->base_ring);
     for (size_t i = 0; i < node->n_former; i++) {

@@ -86,6 +86,10 @@
       "keys answered by the location cache")                                   \
     X(WRONG_VIEW, COUNTER, "directory_wrong_view_total", "",                   \
       "answers from nodes that see another view")                              \
+    X(RING_BUILDS, COUNTER, "directory_rings_built_total", "",                 \
+      "rings built from views")                                                \
+    X(RING_BUILD_US, COUNTER, "directory_ring_build_microseconds_total", "",   \
+      "processor time for that, beside the engine when they are large")        \
     X(REPUBLISHES, COUNTER, "directory_republishes_total", "",                 \
       "records published again after a change of view")                        \
     X(SHARD_FULL, COUNTER, "directory_refused_total", "",                      \
