@@ -152,19 +152,23 @@ void pc_engine_refresh(struct pc_engine *e)
     e->now_ns = pc_clock_now(&e->clock);
 }
 
-unsigned pc_engine_turn(struct pc_engine *e)
-{
-    PC_ASSERT_ENGINE(e);
-    begin_turn(e);
-    return e->link_ops->progress(e->link, -1, 0) + rest_of_turn(e);
-}
-
 /* The turn after a time that was meant to be slept: what goes beyond is a
  * pause. */
 static void begin_turn_after(struct pc_engine *e, uint64_t meant_until_ns)
 {
     uint64_t now = pc_clock_now(&e->clock);
     e->last_turn_ns = now < meant_until_ns ? now : meant_until_ns;
+}
+
+unsigned pc_engine_turn(struct pc_engine *e)
+{
+    PC_ASSERT_ENGINE(e);
+    uint64_t due = pc_engine_next_due(e);
+    if (!e->threaded && due > e->last_turn_ns) {
+        begin_turn_after(e, due); /* Nothing was to be done until then. */
+    }
+    begin_turn(e);
+    return e->link_ops->progress(e->link, -1, 0) + rest_of_turn(e);
 }
 
 /* A caller's sleep, with the role, until there is something to do or end_ns. */

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TICK_NS        (50 * PC_MS)
-#define SILENCE_NS     (200 * PC_MS)
-#define PROBE_NS       (200 * PC_MS)
+#define TICK_NS    (50 * PC_MS)
+#define SILENCE_NS (200 * PC_MS)
+#define PROBE_NS   PC_S
+/* Longer ones (it was stopped, or we were) say nothing of the next answer. */
+#define RTT_MAX_NS     (250 * PC_MS)
 #define BACKOFF_MIN_NS (50 * PC_MS)
 #define BACKOFF_MAX_NS (2 * PC_S)
 #define PEERS_MAX      (2 * PC_NODES_MAX)
@@ -133,10 +135,19 @@ void pc_peer_unref(struct pc_peer *peer)
     pc_free(peer);
 }
 
+static void close_breaker(struct pc_peer *peer)
+{
+    if (peer->suspect) {
+        peer->suspect = false;
+        peer->peers->n_suspect--;
+    }
+}
+
 /* Leave the table: everything under way ends by itself. */
 static void peer_retire(struct pc_peer *peer)
 {
     peer->gone = true;
+    close_breaker(peer);
     pc_list_remove(&peer->link);
     (void)pc_map_remove(&peer->peers->by_incarnation,
                         pc_map_key(peer->member.incarnation));
@@ -216,7 +227,7 @@ void pc_peers_conn_ready(struct pc_conn *conn, const struct pc_msg_hello *hello)
     struct pc_peer *peer = conn->peer;
     peer->backoff_ns[conn->cls] = 0;
     peer->refused = false;
-    pc_peer_heard(peer);
+    pc_peer_answered(peer);
     if (peer->seed >= 0) {
         seed_ready(conn, hello);
         return;
@@ -271,6 +282,9 @@ void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why)
     fail_waiting(peer, cls,
                  why == PEERCACHE_TIMED_OUT ? PEERCACHE_TIMED_OUT
                                             : PEERCACHE_UNREACHABLE);
+    if (why != PEERCACHE_TIMED_OUT) {
+        peer->given_up = false; /* Nothing is owed on what is no more. */
+    }
     if (!peers->closing && !peer->gone && peer->seed < 0) {
         peers->up.lost(peers->up.arg, peer, why);
     }
@@ -300,25 +314,69 @@ void pc_peer_greet(struct pc_peer *peer)
 void pc_peer_heard(struct pc_peer *peer)
 {
     peer->heard_ns = pc_engine_now(peer->peers->engine);
-    if (peer->suspect) {
-        peer->suspect = false;
-        PC_INFO("net", "node %s answers again", peer->member.id.text);
+    peer->given_up = false;
+    if (peer->suspect && peer->conns[PC_LINK_CONTROL] == NULL) {
+        peer->retry_ns[PC_LINK_CONTROL] = 0; /* It lives: probe it soon. */
     }
 }
 
-void pc_peer_owes(struct pc_peer *peer, int change)
+void pc_peer_answered(struct pc_peer *peer)
 {
-    bool owed = peer->n_rpcs + peer->n_gets > (change > 0 ? 1u : 0u);
-    if (change > 0 && !owed) {
-        peer->owing_ns = pc_engine_now(peer->peers->engine);
+    pc_peer_heard(peer);
+    if (peer->suspect) {
+        close_breaker(peer);
+        peer->peers->counts.returned++;
+        PC_INFO(
+            "net", "node %s answers again; ms %llu", peer->member.id.text,
+            (unsigned long long)((peer->heard_ns - peer->suspect_ns) / PC_MS));
     }
+}
+
+void pc_peer_round_trip(struct pc_peer *peer, uint64_t ns)
+{
+    uint64_t rtt = ns > RTT_MAX_NS ? RTT_MAX_NS : ns;
+    peer->rtt_ns = peer->rtt_ns == 0 ? rtt : (7 * peer->rtt_ns + rtt) / 8;
+}
+
+void pc_peer_asked(struct pc_peer *peer)
+{
+    struct pc_peers *peers = peer->peers;
+    uint64_t now = pc_engine_now(peers->engine);
+    if (peer->n_rpcs > 0 || peer->given_up) {
+        return;
+    }
+    peer->owing_ns = now;
+    if (peers->tick.node.index != 0 &&
+        peers->tick.node.due_ns > now + TICK_NS) {
+        pc_engine_timer_start(peers->engine, &peers->tick, now + TICK_NS);
+    }
+}
+
+uint64_t pc_peer_silent_since(const struct pc_peer *peer)
+{
+    if (peer->n_rpcs == 0 && !peer->given_up) {
+        return 0;
+    }
+    return peer->heard_ns > peer->owing_ns ? peer->heard_ns : peer->owing_ns;
+}
+
+unsigned pc_peers_most_owed(const struct pc_peers *peers)
+{
+    unsigned most = 0;
+    for (const struct pc_list *at = peers->peers.next; at != &peers->peers;
+         at = at->next) {
+        const struct pc_peer *peer = PC_CONTAINER_OF(at, struct pc_peer, link);
+        unsigned n = peer->n_rpcs + peer->n_gets;
+        most = n > most ? n : most;
+    }
+    return most;
 }
 
 static void probe_done(struct pc_rpc *rpc, peercache_status_t status,
                        const struct pc_msg *reply)
 {
     struct pc_peer *peer = rpc->peer;
-    (void)status; /* Hearing anything ends the suspicion. */
+    (void)status; /* Any answer ends the suspicion. */
     (void)reply;
     peer->probing = false;
     pc_peer_unref(peer);
@@ -335,8 +393,9 @@ static void probe(struct pc_peer *peer, uint64_t now_ns)
     peer->probe.body = NULL;
     peer->probe.breakable = false;
     if (pc_rpc_start(&peer->probe, peer, PC_LINK_CONTROL, &msg,
-                     now_ns + PROBE_NS * 5) == PEERCACHE_OK) {
+                     now_ns + PROBE_NS) == PEERCACHE_OK) {
         peer->probing = true;
+        peer->peers->counts.probes++;
         pc_peer_ref(peer);
     }
 }
@@ -382,6 +441,8 @@ static void suspect(struct pc_peer *peer, uint64_t silence_ns)
 {
     struct pc_peers *peers = peer->peers;
     peer->suspect = true;
+    peer->suspect_ns = pc_engine_now(peers->engine);
+    peers->n_suspect++;
     peers->counts.suspected++;
     PC_WARN("net", "node %s is silent, not asking it for now; ms %llu",
             peer->member.id.text, (unsigned long long)(silence_ns / PC_MS));
@@ -403,23 +464,22 @@ static void suspect(struct pc_peer *peer, uint64_t silence_ns)
 
 static void watch(struct pc_peer *peer, uint64_t now_ns)
 {
-    if (peer->n_rpcs + peer->n_gets == 0 && !peer->suspect) {
-        return;
-    }
     look_at_landings(peer);
     if (peer->suspect) {
         probe(peer, now_ns);
         return;
     }
-    uint64_t since =
-        peer->heard_ns > peer->owing_ns ? peer->heard_ns : peer->owing_ns;
     uint64_t limit = 4 * peer->rtt_ns;
     if (limit < SILENCE_NS) {
         limit = SILENCE_NS;
     }
-    if (now_ns - since > limit) {
+    uint64_t since = pc_peer_silent_since(peer);
+    bool gets_hang = peer->n_gets > 0 && now_ns - peer->get_heard_ns > limit;
+    if (since != 0 && now_ns - since > limit) {
         suspect(peer, now_ns - since);
-    } else if (peer->n_gets > 0 && now_ns - peer->get_heard_ns > limit) {
+    } else if (gets_hang && now_ns - peer->heard_ns > limit) {
+        suspect(peer, now_ns - peer->get_heard_ns);
+    } else if (gets_hang) {
         /* It talks, but its memory does not answer: another way may. */
         PC_WARN("net", "one-sided reads from %s hang, breaking them off",
                 peer->member.id.text);
@@ -432,10 +492,13 @@ static void tick(struct pc_timer *timer, uint64_t now_ns)
     struct pc_peers *peers = PC_CONTAINER_OF(timer, struct pc_peers, tick);
     bool paused = peers->engine->last_pause_ns > peers->last_tick_ns;
     peers->last_tick_ns = now_ns;
+    bool busy = false;
     struct pc_list *node = peers->peers.next;
     while (node != &peers->peers) {
         struct pc_peer *peer = PC_CONTAINER_OF(node, struct pc_peer, link);
         pc_peer_ref(peer);
+        busy = busy || peer->suspect || peer->n_gets > 0 ||
+               pc_peer_silent_since(peer) != 0;
         if (paused) {
             peer->heard_ns = now_ns; /* We were away, not they. */
             peer->get_heard_ns = now_ns;
@@ -445,7 +508,6 @@ static void tick(struct pc_timer *timer, uint64_t now_ns)
         pc_peer_unref(peer);
     }
     /* An idle node sleeps: look often only while somebody owes us something. */
-    bool busy = peers->n_rpcs > 0 || peers->n_gets > 0;
     pc_engine_timer_start(peers->engine, &peers->tick,
                           now_ns + (busy ? TICK_NS : 4 * TICK_NS));
 }

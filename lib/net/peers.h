@@ -6,7 +6,9 @@
  * yet. Connections are opened when first needed. A peer that owes an answer and
  * is silent for 200 ms (or four round trips) is suspect: its breakable requests
  * fail, nobody asks it anything, and one probe at a time finds out whether it
- * is back. With the engine's role.
+ * is back: only what it answers ends the suspicion, not what it asks of us. A
+ * request that was given up is owed until anything is heard, or hedges would
+ * hide a hung peer for ever. With the engine's role.
  */
 #ifndef PC_NET_PEERS_H
 #define PC_NET_PEERS_H
@@ -41,8 +43,10 @@ struct pc_peer
 
     /* Breaker. */
     uint64_t heard_ns;
-    uint64_t owing_ns; /* Since when it owes us something. */
-    uint64_t rtt_ns;   /* Smoothed. */
+    uint64_t owing_ns;   /* Since when it owes us something. */
+    uint64_t rtt_ns;     /* Smoothed. */
+    uint64_t suspect_ns; /* Since when it is suspect. */
+    bool given_up;       /* It owes an answer that nobody waits for. */
     bool suspect;
     bool probing;
     struct pc_rpc probe;
@@ -85,7 +89,8 @@ struct pc_peers_handlers
 /* What happened so far, for the node's metrics. */
 struct pc_peers_counts
 {
-    uint64_t connects, refused, suspected, protocol_errors;
+    uint64_t connects, refused, suspected, returned, probes;
+    uint64_t protocol_errors;
 };
 
 struct pc_peers
@@ -104,6 +109,7 @@ struct pc_peers
     unsigned n_conns;
     unsigned n_rpcs;
     unsigned n_gets;         /* One-sided reads posted, all peers. */
+    unsigned n_suspect;      /* Breakers that are open. */
     unsigned n_fabric_peers; /* Attached or detaching. */
     uint64_t next_request;
     struct pc_timer tick;
@@ -112,7 +118,9 @@ struct pc_peers
     bool closing;
 };
 
-#define PC_PEER_RPCS_MAX    8192        /* Requests to one peer. */
+/* Requests to one peer, and messages that its connection has not taken: with
+ * both, a peer that hangs costs bounded memory. */
+#define PC_PEER_RPCS_MAX    8192
 #define PC_INCOMING_MAX     8192        /* Connections that peers opened. */
 #define PC_CONN_TO_SEED     0x80000000u /* In a connection's number. */
 #define PC_CONN_SENDS_PAUSE 64          /* Answers under way: stop reading. */
@@ -143,10 +151,14 @@ void pc_peer_unref(struct pc_peer *peer);
 void pc_peer_greet(struct pc_peer *peer);
 /* Whether it makes sense to ask it now. */
 bool pc_peer_is_usable(const struct pc_peer *peer);
-/* It sent something, or a read of its memory completed. */
+/* It sent something. */
 void pc_peer_heard(struct pc_peer *peer);
-/* It owes us a one-sided read (+1), or no more (-1). */
-void pc_peer_owes(struct pc_peer *peer, int change);
+/* The same, and it was an answer: it is not suspect any more. */
+void pc_peer_answered(struct pc_peer *peer);
+/* Requests and one-sided reads of the peer that owes us most. */
+unsigned pc_peers_most_owed(const struct pc_peers *peers);
+/* Since when it owes us an answer and is silent; 0: it owes none. */
+uint64_t pc_peer_silent_since(const struct pc_peer *peer);
 
 /* A region of ours can be read from now on: tell those who listen. */
 void pc_peers_add_region(struct pc_peers *peers,
@@ -176,6 +188,8 @@ peercache_status_t pc_hello_check(const struct pc_msg_hello *ours,
                                   char reason[PC_REASON_MAX]);
 
 /* For rpc.c. */
+void pc_peer_asked(struct pc_peer *peer); /* Before it is counted. */
+void pc_peer_round_trip(struct pc_peer *peer, uint64_t ns);
 void pc_peers_conn_ready(struct pc_conn *conn,
                          const struct pc_msg_hello *hello);
 void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why);

@@ -152,7 +152,6 @@ static void rpc_end(struct pc_rpc *rpc)
     rpc->landing = false;
     peer->n_rpcs--;
     peers->n_rpcs--;
-    pc_peer_owes(peer, -1);
 }
 
 static void rpc_complete(struct pc_rpc *rpc, peercache_status_t status,
@@ -174,6 +173,7 @@ bool pc_rpc_stop(struct pc_rpc *rpc, peercache_status_t verdict)
         }
         return false;
     }
+    rpc->peer->given_up = true; /* Until anything is heard. */
     rpc_end(rpc);
     return true;
 }
@@ -197,7 +197,7 @@ static void rpc_landed(struct pc_link_sink *sink, peercache_status_t status)
     if (rpc->verdict != PEERCACHE_OK) {
         status = rpc->verdict;
     } else if (status == PEERCACHE_OK) {
-        pc_peer_heard(rpc->peer);
+        pc_peer_answered(rpc->peer);
     } else {
         status = PEERCACHE_PEER_FAILED;
     }
@@ -250,6 +250,9 @@ peercache_status_t pc_rpc_start(struct pc_rpc *rpc, struct pc_peer *peer,
     if (conn == NULL) {
         return PEERCACHE_UNREACHABLE;
     }
+    if (conn->n_sends >= PC_PEER_RPCS_MAX) {
+        return PEERCACHE_AGAIN;
+    }
     rpc->id = ++peers->next_request;
     msg->request = rpc->id;
     peercache_status_t status = pc_msg_encode(msg, &rpc->bytes, &rpc->len);
@@ -273,9 +276,9 @@ peercache_status_t pc_rpc_start(struct pc_rpc *rpc, struct pc_peer *peer,
     } else {
         pc_list_push_back(&peer->waiting[cls], &rpc->link);
     }
+    pc_peer_asked(peer);
     peer->n_rpcs++;
     peers->n_rpcs++;
-    pc_peer_owes(peer, 1);
     pc_engine_timer_init(&rpc->deadline, rpc_deadline);
     pc_engine_timer_start(peers->engine, &rpc->deadline, deadline_ns);
     return PEERCACHE_OK;
@@ -347,10 +350,9 @@ static struct pc_link_sink *on_answer(struct pc_conn *conn,
         return NULL; /* Answered twice. */
     }
     rpc->answered_by = conn->remote.incarnation;
-    struct pc_peer *peer = rpc->peer;
-    uint64_t rtt = pc_engine_now(conn->peers->engine) - rpc->started_ns;
     if (rpc->cls == PC_LINK_CONTROL) {
-        peer->rtt_ns = peer->rtt_ns == 0 ? rtt : (7 * peer->rtt_ns + rtt) / 8;
+        pc_peer_round_trip(rpc->peer, pc_engine_now(conn->peers->engine) -
+                                          rpc->started_ns);
     }
     if (msg->type == PC_MSG_FAILED) {
         rpc_complete(rpc, failed_status(msg->u.failed.status), NULL);
@@ -513,7 +515,9 @@ static struct pc_link_sink *up_message(void *conn_arg, struct pc_blob head,
     struct pc_peer *peer =
         conn->outgoing ? conn->peer
                        : pc_peers_find(conn->peers, conn->remote.incarnation);
-    if (peer != NULL) {
+    if (peer != NULL && conn->outgoing) {
+        pc_peer_answered(peer);
+    } else if (peer != NULL) {
         pc_peer_heard(peer);
     }
     if (conn->outgoing && msg.request != 0 && is_answer(msg.type)) {

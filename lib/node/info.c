@@ -254,6 +254,11 @@ static void set_peer_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_PEER_CONNECTS, counts->connects);
     pc_metrics_set(m, PC_METRIC_PEER_REFUSED, counts->refused);
     pc_metrics_set(m, PC_METRIC_PEER_SUSPECTED, counts->suspected);
+    pc_metrics_set(m, PC_METRIC_PEER_RETURNED, counts->returned);
+    pc_metrics_set(m, PC_METRIC_PEER_PROBES, counts->probes);
+    pc_metrics_set(m, PC_METRIC_PEERS_SUSPECT, node->peers.n_suspect);
+    pc_metrics_set(m, PC_METRIC_PEER_RPCS_MOST,
+                   pc_peers_most_owed(&node->peers));
     pc_metrics_set(m, PC_METRIC_PROTOCOL_ERRORS, counts->protocol_errors);
     pc_metrics_set(m, PC_METRIC_RPCS_IN_FLIGHT, node->peers.n_rpcs);
     pc_metrics_set(m, PC_METRIC_CONNECTIONS, node->peers.n_conns);

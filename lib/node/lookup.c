@@ -8,6 +8,8 @@
 
 #define AGAIN_MIN_NS (5 * PC_MS)
 #define AGAIN_MAX_NS (80 * PC_MS)
+/* A round waits so long for the one before, where nothing is hedged. */
+#define ROUND_NS (3 * PC_MS)
 
 /* One message to one owner. */
 struct ask
@@ -16,11 +18,13 @@ struct ask
     struct pc_list link; /* lookup->rpcs */
     struct pc_lookup *lookup;
     uint64_t target;
+    bool hedge; /* Beside a first owner that is slow. */
     uint32_t n_keys;
     uint32_t keys[];
 };
 
 static void step_key(struct pc_lookup *l, uint32_t k, struct pc_plan *plan);
+static void start_hedge(struct pc_lookup *l);
 static void send_plan(struct pc_lookup *l, struct pc_plan *plan);
 
 /* ---- Whom to ask ------------------------------------------------------ */
@@ -53,6 +57,8 @@ static void set_targets(struct pc_lookup *l, struct pc_lookup_key *key)
     key->failed = 0;
     key->open = 0;
     key->wrong_view = false;
+    l->n_parked -= key->parked;
+    key->parked = false;
     add_owners(key, node->ring, node);
     key->n_current = key->n_targets;
     for (size_t i = 0; i < node->n_former; i++) {
@@ -197,12 +203,36 @@ static void take_answer(struct ask *ask, const struct pc_msg_found *found)
     }
 }
 
+static bool has_more(const struct pc_lookup_key *key)
+{
+    return key->asked != (1u << key->n_targets) - 1;
+}
+
+/* Keys that one owner does not know go to the others in one round, when all of
+ * the first round have answered or had their time: each answer on its own would
+ * make messages of its own. */
+static void unpark(struct pc_lookup *l, struct pc_plan *plan)
+{
+    for (uint32_t k = 0; k < l->n_keys && l->n_parked > 0; k++) {
+        struct pc_lookup_key *key = &l->keys[k];
+        if (!key->parked) {
+            continue;
+        }
+        key->parked = false;
+        l->n_parked--;
+        if (!key->ended) {
+            step_key(l, k, plan);
+        }
+    }
+}
+
 static void ask_done(struct pc_rpc *rpc, peercache_status_t status,
                      const struct pc_msg *reply)
 {
     struct ask *ask = PC_CONTAINER_OF(rpc, struct ask, rpc);
     struct pc_lookup *l = ask->lookup;
     struct peercache_node *node = l->node;
+    size_t n_open = l->n_open;
     bool good = status == PEERCACHE_OK && reply->type == PC_MSG_FOUND &&
                 reply->u.found.n_keys == ask->n_keys;
     pc_list_remove(&ask->link);
@@ -214,23 +244,32 @@ static void ask_done(struct pc_rpc *rpc, peercache_status_t status,
             pc_metrics_add(&node->metrics, PC_METRIC_WRONG_VIEW, 1);
             pc_view_fetch(node, ask->rpc.peer);
         }
+        if (ask->hedge && l->n_open < n_open) {
+            pc_metrics_add(&node->metrics, PC_METRIC_HEDGES_WON, 1);
+        }
     }
     struct pc_plan plan;
     pc_plan_init(&plan);
-    for (uint32_t i = 0; i < ask->n_keys && l->active; i++) {
+    for (uint32_t i = 0; i < ask->n_keys; i++) {
         struct pc_lookup_key *key = &l->keys[ask->keys[i]];
         if (!good) {
             uint32_t bit = target_bit(key, ask->target);
             key->failed |= bit & key->open;
             key->open &= ~bit;
         }
-        if (!key->ended) {
+        if (!key->ended && good && has_more(key)) {
+            l->n_parked += !key->parked;
+            key->parked = true;
+        } else if (!key->ended) {
             step_key(l, ask->keys[i], &plan);
         }
     }
-    if (l->active) {
-        send_plan(l, &plan);
+    PC_ASSERT(l->active); /* found and ended do not stop it. */
+    if (pc_list_is_empty(&l->rpcs)) {
+        unpark(l, &plan);
     }
+    send_plan(l, &plan);
+    start_hedge(l);
     pc_plan_fini(&plan);
     pc_free(ask);
     report(l);
@@ -320,6 +359,18 @@ static uint32_t pick_keys(const struct pc_lookup *l, const struct pc_plan *plan,
     return n;
 }
 
+/* Ten ordinary messages pay for one hedge. */
+static void spend(const struct ask *ask)
+{
+    struct peercache_node *node = ask->lookup->node;
+    if (ask->hedge) {
+        node->hedge_budget -= 10;
+        pc_metrics_add(&node->metrics, PC_METRIC_HEDGES, 1);
+    } else if (node->hedge_budget < PC_HEDGE_BUDGET_MAX) {
+        node->hedge_budget++;
+    }
+}
+
 static peercache_status_t send_ask(struct pc_lookup *l, struct ask *ask,
                                    bool former)
 {
@@ -350,6 +401,7 @@ static peercache_status_t send_ask(struct pc_lookup *l, struct ask *ask,
     if (status == PEERCACHE_OK) {
         pc_list_push_back(&l->rpcs, &ask->link);
         pc_metrics_add(&node->metrics, PC_METRIC_LOOKUP_REQUESTS, 1);
+        spend(ask);
     }
     return status;
 }
@@ -385,6 +437,7 @@ static void send_group(struct pc_lookup *l, const struct pc_plan *plan,
     peercache_status_t status = PEERCACHE_NO_MEMORY;
     if (ask != NULL) {
         ask->target = group->target;
+        ask->hedge = l->hedging;
         ask->n_keys = pick_keys(l, plan, group, former, ask->keys);
         if (ask->n_keys == 0) {
             pc_free(ask);
@@ -426,6 +479,7 @@ static void ask_again(struct pc_timer *timer, uint64_t now_ns)
     (void)now_ns;
     struct pc_lookup *l = PC_CONTAINER_OF(timer, struct pc_lookup, again);
     struct pc_plan plan;
+    uint64_t n = 0;
     pc_plan_init(&plan);
     l->starting = true;
     for (uint32_t k = 0; k < l->n_keys; k++) {
@@ -433,10 +487,79 @@ static void ask_again(struct pc_timer *timer, uint64_t now_ns)
         if (!key->ended && key->wrong_view && key->open == 0) {
             set_targets(l, key);
             step_key(l, k, &plan);
+            n++;
+        }
+    }
+    pc_metrics_add(&l->node->metrics, PC_METRIC_LOOKUPS_AGAIN, n);
+    send_plan(l, &plan);
+    pc_plan_fini(&plan);
+    start_hedge(l);
+    report(l);
+}
+
+/* ---- Hedges ----------------------------------------------------------- */
+
+/* An owner of the key is being asked, and there is another who was not yet. */
+static bool next_owner(const struct pc_lookup_key *key, uint32_t *t_p)
+{
+    if (key->ended || key->open == 0) {
+        return false;
+    }
+    for (uint32_t t = 0; t < key->n_current; t++) {
+        if ((key->asked & (1u << t)) == 0) {
+            *t_p = t;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void start_hedge(struct pc_lookup *l)
+{
+    struct pc_engine *e = &l->node->engine;
+    uint64_t after_ns = l->node->settings.hedge_ns;
+    uint32_t t;
+    bool any = l->n_parked > 0;
+    if (l->hedge.node.index != 0) {
+        return;
+    }
+    for (size_t k = 0; k < l->n_keys && !any && after_ns > 0; k++) {
+        any = next_owner(&l->keys[k], &t);
+    }
+    if (any) {
+        after_ns = after_ns > 0 ? after_ns : ROUND_NS;
+        pc_engine_timer_start(e, &l->hedge, pc_engine_now(e) + after_ns);
+    }
+}
+
+/* The first owners of some keys are slow: the next ones are asked, too, and
+ * what waited for the round to end goes on. */
+static void hedge(struct pc_timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    struct pc_lookup *l = PC_CONTAINER_OF(timer, struct pc_lookup, hedge);
+    struct pc_plan plan;
+    uint32_t t;
+    bool may = l->node->settings.hedge_ns > 0;
+    if (may && l->node->hedge_budget < 10) {
+        pc_metrics_add(&l->node->metrics, PC_METRIC_HEDGES_HELD_BACK, 1);
+        may = false;
+    }
+    pc_plan_init(&plan);
+    l->starting = true;
+    unpark(l, &plan);
+    send_plan(l, &plan);
+    pc_plan_fini(&plan);
+    pc_plan_init(&plan);
+    l->hedging = true;
+    for (uint32_t k = 0; k < l->n_keys && may; k++) {
+        while (next_owner(&l->keys[k], &t) && !plan_target(l, k, t, &plan)) {
         }
     }
     send_plan(l, &plan);
+    l->hedging = false;
     pc_plan_fini(&plan);
+    start_hedge(l);
     report(l);
 }
 
@@ -462,6 +585,9 @@ peercache_status_t pc_lookup_start(struct pc_lookup *l,
     l->starting = true;
     pc_list_init(&l->rpcs);
     pc_engine_timer_init(&l->again, ask_again);
+    pc_engine_timer_init(&l->hedge, hedge);
+    l->hedging = false;
+    l->n_parked = 0;
     struct pc_plan plan;
     pc_plan_init(&plan);
     for (uint32_t k = 0; k < n; k++) {
@@ -476,6 +602,8 @@ peercache_status_t pc_lookup_start(struct pc_lookup *l,
     if (l->n_open == 0) {
         pc_lookup_stop(l);
         l->finished(l);
+    } else {
+        start_hedge(l);
     }
     return PEERCACHE_OK;
 }
@@ -487,6 +615,7 @@ void pc_lookup_stop(struct pc_lookup *l)
     }
     l->active = false;
     pc_engine_timer_stop(&l->node->engine, &l->again);
+    pc_engine_timer_stop(&l->node->engine, &l->hedge);
     struct pc_list *node;
     while ((node = pc_list_pop_front(&l->rpcs)) != NULL) {
         struct ask *ask = PC_CONTAINER_OF(node, struct ask, link);

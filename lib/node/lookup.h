@@ -2,6 +2,7 @@
  * lookup.h - ask the directory where keys are.
  *
  *     key: own shard ─► first owner ─ positive ─► found
+ *                          │  └ no answer after `hedge`: the next owner too
  *                          │ absent, error, silence
  *                          ▼
  *                   all other owners (those of every view still asked too), in
@@ -10,8 +11,10 @@
  *                          ▼                     ▼
  *                       absent             fetch it, ask again
  *
- * Absence needs a complete answer from every reachable owner (rule 5). Keys of
- * a batch that go to the same node share a message. With the engine's role.
+ * Absence needs a complete answer from every reachable owner (rule 5), hedged
+ * or not. Keys of a batch that go to the same node share a message. Hedges are
+ * messages of their own, and at most one for ten others: a slow cluster is not
+ * asked twice as much. With the engine's role.
  */
 #ifndef PC_NODE_LOOKUP_H
 #define PC_NODE_LOOKUP_H
@@ -43,6 +46,7 @@ struct pc_lookup_key
     uint32_t user;                /* The asker's name of the key. */
     uint32_t asked, failed, open; /* Bits over targets. */
     bool ended, found, wrong_view;
+    bool parked; /* Goes to its other owners when the round is over. */
     uint8_t n_targets, n_current; /* Owners of the current view come first. */
     uint64_t targets[PC_LOOKUP_TARGETS_MAX];
 };
@@ -58,6 +62,9 @@ struct pc_lookup
     struct pc_list rpcs;
     struct pc_timer again; /* After WRONG_VIEW. */
     uint64_t again_ns;
+    struct pc_timer hedge; /* First owners have had their time. */
+    bool hedging;          /* What is sent now is a hedge. */
+    size_t n_parked;
     bool active;
     bool starting;
     /* Records of live holders (never 0 of them). ALL: may come repeatedly. */
@@ -82,6 +89,9 @@ peercache_status_t pc_lookup_start(struct pc_lookup *lookup,
                                    const struct pc_digest *digests,
                                    const uint32_t *users, size_t n,
                                    uint64_t deadline_ns);
+/* Tenths of messages that hedges may still send, at most. */
+#define PC_HEDGE_BUDGET_MAX 320
+
 /* Give up; nothing is called any more. */
 void pc_lookup_stop(struct pc_lookup *lookup);
 

@@ -274,6 +274,7 @@ static void init_engine(struct peercache_node *node)
     pc_engine_timer_init(&node->first_view_timer, NULL);
     pc_bounce_init(node);
     pc_publish_init(node);
+    node->hedge_budget = PC_HEDGE_BUDGET_MAX;
 }
 
 /* The link, and where others reach us. */

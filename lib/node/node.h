@@ -132,6 +132,7 @@ struct peercache_node
     struct pc_timer path_timer;
     struct pc_publisher publisher;
     struct pc_republish republish;
+    int32_t hedge_budget; /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];
 

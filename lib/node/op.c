@@ -143,6 +143,34 @@ static enum pc_metric miss_metric(enum pc_miss miss)
     }
 }
 
+/* What a value was waiting for when its time was over. */
+static enum pc_metric late_metric(const struct peercache_op *op, uint8_t state)
+{
+    if (!op->node->view_ready) {
+        return PC_METRIC_LATE_VIEW;
+    }
+    switch (state) {
+    case PC_ITEM_LOOKUP:
+    case PC_ITEM_ASKED:
+        return PC_METRIC_LATE_LOOKUP;
+    case PC_ITEM_WRITTEN: /* Its dedupe asks where it is. */
+        return PC_METRIC_LATE_LOOKUP;
+    case PC_ITEM_READY:
+    case PC_ITEM_PATH:
+        return PC_METRIC_LATE_PATH;
+    case PC_ITEM_READING:
+        return PC_METRIC_LATE_READ;
+    case PC_ITEM_TOUCHING:
+        return PC_METRIC_LATE_TOUCH;
+    case PC_ITEM_PUBLISHED:
+        return PC_METRIC_LATE_PUBLISH;
+    case PC_ITEM_REMOVING:
+        return PC_METRIC_LATE_REMOVE;
+    default:
+        return PC_METRIC_LATE_COPY;
+    }
+}
+
 void pc_op_item_miss(struct peercache_op *op, size_t index, enum pc_miss miss)
 {
     if (op->verb == PC_VERB_GET) {
@@ -346,9 +374,14 @@ static void conclude(struct peercache_op *op)
     if (op->stopping) {
         enum pc_miss miss = verdict_miss(op->verdict);
         for (size_t i = 0; i < op->n_items; i++) {
-            if (op->state[i].state != PC_ITEM_DONE) {
-                pc_op_item_miss(op, i, miss);
+            if (op->state[i].state == PC_ITEM_DONE) {
+                continue;
             }
+            if (miss == PC_MISS_TIMED_OUT) {
+                pc_metrics_add(&op->node->metrics,
+                               late_metric(op, op->state[i].stopped), 1);
+            }
+            pc_op_item_miss(op, i, miss);
         }
     }
     if (op->n_open > 0) {
@@ -430,6 +463,9 @@ void pc_op_stop(struct peercache_op *op, peercache_status_t verdict)
     }
     op->stopping = true;
     op->verdict = verdict;
+    for (size_t i = 0; i < op->n_items; i++) {
+        op->state[i].stopped = op->state[i].state;
+    }
     if (verdict != PEERCACHE_CANCELED) {
         pc_engine_timer_stop(&op->node->engine, &op->deadline);
     }

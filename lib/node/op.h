@@ -66,6 +66,7 @@ struct pc_op_item
     uint8_t n_places;
     uint8_t at; /* Place that is being tried. */
     uint8_t n_waits;
+    uint8_t stopped; /* enum pc_item_state in which its time was over. */
     struct pc_record places[PC_HOLDERS_PER_KEY];
     union
     {

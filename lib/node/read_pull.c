@@ -168,10 +168,9 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
     p->peer->n_gets--;
     p->peer->get_bytes -= get->len;
     node->peers.n_gets--;
-    pc_peer_owes(p->peer, -1);
     if (status == PEERCACHE_OK) {
+        /* Its memory answers; its process need not (native reads). */
         p->peer->get_heard_ns = pc_engine_now(&node->engine);
-        pc_peer_heard(p->peer);
         if (g->chunk >= 0 && p->read.op != NULL) {
             scatter(&p->read.op->items[p->item], g->offset,
                     node->bounce.base + (size_t)g->chunk * PC_BOUNCE_CHUNK,
@@ -242,7 +241,6 @@ static bool post(struct pull *p, uint64_t remote, void *local, size_t len,
     p->peer->n_gets++;
     p->peer->get_bytes += len;
     p->node->peers.n_gets++;
-    pc_peer_owes(p->peer, 1);
     return true;
 }
 

@@ -77,6 +77,15 @@
       "calls of exists")                                                       \
     X(EXISTS_ASKED, COUNTER, "exists_pages_asked_total", "", "keys asked")     \
     X(EXISTS_FOUND, COUNTER, "exists_pages_found_total", "", "keys found")     \
+    X(LATE_VIEW, COUNTER, "timeouts_total", "phase=\"view\"",                  \
+      "values of any call whose time was over, by what they waited for")       \
+    X(LATE_LOOKUP, COUNTER, "timeouts_total", "phase=\"lookup\"", "")          \
+    X(LATE_PATH, COUNTER, "timeouts_total", "phase=\"path\"", "")              \
+    X(LATE_READ, COUNTER, "timeouts_total", "phase=\"read\"", "")              \
+    X(LATE_COPY, COUNTER, "timeouts_total", "phase=\"copy\"", "")              \
+    X(LATE_TOUCH, COUNTER, "timeouts_total", "phase=\"touch\"", "")            \
+    X(LATE_PUBLISH, COUNTER, "timeouts_total", "phase=\"publish\"", "")        \
+    X(LATE_REMOVE, COUNTER, "timeouts_total", "phase=\"remove\"", "")          \
     X(REMOVED, COUNTER, "removed_total", "",                                   \
       "values given up by remove and clear")                                   \
     X(EVICTIONS, COUNTER, "evictions_total", "", "values evicted")             \
@@ -84,6 +93,14 @@
       "lookup messages sent")                                                  \
     X(LOOKUPS_SAVED, COUNTER, "directory_lookups_saved_total", "",             \
       "keys answered by the location cache")                                   \
+    X(HEDGES, COUNTER, "directory_hedges_total", "",                           \
+      "lookup messages sent because another owner was slow")                   \
+    X(HEDGES_WON, COUNTER, "directory_hedges_won_total", "",                   \
+      "of these, answered before the slow owner")                              \
+    X(HEDGES_HELD_BACK, COUNTER, "directory_hedges_held_back_total", "",       \
+      "times that lookups were slow and the budget of hedges was used up")     \
+    X(LOOKUPS_AGAIN, COUNTER, "directory_lookups_repeated_total", "",          \
+      "keys asked again after an answer of another view or a lost connection") \
     X(WRONG_VIEW, COUNTER, "directory_wrong_view_total", "",                   \
       "answers from nodes that see another view")                              \
     X(RING_BUILDS, COUNTER, "directory_rings_built_total", "",                 \
@@ -98,6 +115,10 @@
       "publishes and retracts dropped at the bound of a queue")                \
     X(PEER_SUSPECTED, COUNTER, "peer_suspected_total", "",                     \
       "times a silent peer was set aside")                                     \
+    X(PEER_RETURNED, COUNTER, "peer_returned_total", "",                       \
+      "times a suspect peer answered again")                                   \
+    X(PEER_PROBES, COUNTER, "peer_probes_total", "",                           \
+      "probes of suspect peers")                                               \
     X(PEER_CONNECTS, COUNTER, "peer_connects_total", "", "connections opened") \
     X(PEER_REFUSED, COUNTER, "peer_refused_total", "",                         \
       "peers refused in the handshake")                                        \
@@ -116,6 +137,10 @@
       "publishes and retracts not yet acknowledged")                           \
     X(OPS_IN_FLIGHT, GAUGE, "operations_in_flight", "", "operations running")  \
     X(RPCS_IN_FLIGHT, GAUGE, "requests_in_flight", "", "requests to peers")    \
+    X(PEER_RPCS_MOST, GAUGE, "requests_in_flight_to_one_peer", "",             \
+      "requests and one-sided reads of the peer that owes most")               \
+    X(PEERS_SUSPECT, GAUGE, "peers_suspect", "",                               \
+      "silent peers that are not asked now")                                   \
     X(CONNECTIONS, GAUGE, "connections", "", "open connections")               \
     X(MAPPINGS, GAUGE, "mapped_regions", "", "neighbours' regions mapped")     \
     X(BOUNCE_BYTES, GAUGE, "bounce_bytes", "", "bounce buffers in use")        \

@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One-sided reads of one peer under way, as read_pull.c bounds them. */
+#define WINDOW_GETS 256u
+
 static struct cluster_node *holder_of(struct cluster *c, uint64_t incarnation)
 {
     for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
@@ -156,9 +159,26 @@ static void check_bounds(struct cluster *c, const struct cluster_node *n)
         counts.n_former > PC_FORMER_VIEWS_MAX ||
         node->n_former > PC_FORMER_VIEWS_MAX ||
         node->peers.n_incoming > PC_INCOMING_MAX ||
+        pc_peers_most_owed(&node->peers) > PC_PEER_RPCS_MAX + WINDOW_GETS ||
+        node->hedge_budget > PC_HEDGE_BUDGET_MAX ||
         node->bounce.n_free > PC_BOUNCE_CHUNKS ||
         node->publisher.n_entries > PC_OUTBOX_MAX) {
         cluster_fail(c, "I10: a bound does not hold");
+    }
+}
+
+/* What was late was counted with what it waited for. */
+static void check_timeouts(struct cluster *c, struct pc_metrics *m)
+{
+    uint64_t n_phases = 0;
+    for (int id = PC_METRIC_LATE_VIEW; id <= PC_METRIC_LATE_REMOVE; id++) {
+        n_phases += pc_metrics_get(m, (enum pc_metric)id);
+    }
+    uint64_t n_late = pc_metrics_get(m, PC_METRIC_MISS_TIMED_OUT) +
+                      pc_metrics_get(m, PC_METRIC_WRITE_FAILED_TIMED_OUT);
+    if (n_late > n_phases) { /* Others: of exists and remove. */
+        cluster_fail(c, "%" PRIu64 " timeouts, %" PRIu64 " with a phase",
+                     n_late, n_phases);
     }
 }
 
@@ -187,6 +207,7 @@ static void check_causes(struct cluster *c, const struct cluster_node *n)
         cluster_fail(c, "%" PRIu64 " misses, %" PRIu64 " causes", misses,
                      n_causes);
     }
+    check_timeouts(c, m);
     if (pc_metrics_get(m, PC_METRIC_MISS_CORRUPT) +
             pc_metrics_get(m, PC_METRIC_READ_FAILED_CORRUPT) >
         0) {
