@@ -284,6 +284,9 @@ static void check_rules(peercache_config_t *config,
         add_broken(config, "role",
                    "storage needs mode = hybrid or mode = centralized");
     }
+    if (settings->evict_high < settings->evict_low) {
+        add_broken(config, "evict_high", "at least evict_low");
+    }
     if (settings->directory_read_cache_ttl_ns > 0 &&
         settings->location_cache == 0) {
         add_broken(config, "directory_read_cache_ttl",

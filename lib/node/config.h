@@ -42,6 +42,7 @@ enum pc_read_mode {
     PC_READ_MODE_SERVED
 };
 enum pc_verify { PC_VERIFY_GENERATION, PC_VERIFY_CHECKSUM };
+enum pc_eviction_policy { PC_EVICTION_S3FIFO, PC_EVICTION_LRU };
 enum pc_disk_policy { PC_DISK_POLICY_PUT, PC_DISK_POLICY_EVICT };
 
 /*
@@ -107,6 +108,9 @@ struct pc_settings
     uint64_t global_segment_size;
     uint64_t region_size;
     bool lock_memory;
+    enum pc_eviction_policy eviction_policy;
+    int64_t evict_low; /* Thousandths. */
+    int64_t evict_high;
     bool disk_enabled;
     char disk_path[PEERCACHE_STR_MAX];
     uint64_t disk_size;

@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Share of the pool that the evictor keeps free. */
-#define FREE_MARGIN 0.03
 /* No send progress for so long drops a connection (design.md 11). */
 #define STALL_NS (2 * PC_S)
 /* What the end of a node waits for at most, step by step. */
@@ -210,8 +208,11 @@ static peercache_status_t make_parts(struct peercache_node *node)
         .incarnation = node->self.incarnation,
         .nonce_seed = pc_rand_u64(&node->random),
         .max_regions = PC_REGIONS_MAX,
-        .free_margin = FREE_MARGIN,
-        .policy = pc_evict_lru(),
+        .free_low = (double)node->settings.evict_low / 1000,
+        .free_high = (double)node->settings.evict_high / 1000,
+        .policy = node->settings.eviction_policy == PC_EVICTION_LRU
+                      ? pc_evict_lru()
+                      : pc_evict_s3fifo(),
         .gone = pc_pool_gone,
         .arg = node,
     };

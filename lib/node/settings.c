@@ -287,6 +287,16 @@ static const struct pc_setting table[] = {
     SIZE(region_size, "1GiB", "4KiB to 1TiB", NODE,
          "The pool grows by regions of this size; also the largest value."),
     BOOL(lock_memory, "false", NODE, "Keep the pool from being swapped out."),
+    CHOICE(eviction_policy, "s3fifo", "s3fifo, lru", NODE,
+           "Which values go when the pool is full: s3fifo keeps what is used "
+           "again through a wave of new ones, lru drops what was used longest "
+           "ago."),
+    INT(evict_low, "15", "0 to 500", NODE,
+        "Thousandths of the pool: when less is free, the evictor begins; 0: "
+        "a put that needs room makes it itself."),
+    INT(evict_high, "30", "0 to 500", NODE,
+        "Thousandths of the pool: when so much is free, the evictor rests. At "
+        "least evict_low."),
     BOOL(disk_enabled, "true", NODE,
          "Keep values on disk too; off, with a warning, where disk_path "
          "cannot be written."),

@@ -2,12 +2,17 @@
  * evict.h - which value goes next: policies behind four functions.
  *
  * A policy orders entries that the store embeds in its slots; it never frees
- * anything itself. LRU is here; others come beside it. Not thread-safe: the
- * store's lock guards it.
+ * anything itself. Every function takes constant time, and none but create
+ * needs memory to succeed. Not thread-safe: the store's lock guards it.
+ *
+ *     lru      one list, the one used longest ago goes first
+ *     s3fifo   a small queue for what is new, a main queue for what was used
+ *              again, and a memory of what left the small one (the default)
  */
 #ifndef PC_STORE_EVICT_H
 #define PC_STORE_EVICT_H
 
+#include "base/digest.h"
 #include "base/list.h"
 
 #include <stdbool.h>
@@ -16,7 +21,13 @@
 struct pc_evict_entry
 {
     struct pc_list link;
+    struct pc_digest digest; /* The same when the value comes back. */
+    uint64_t length : 60;
+    /* The policy's own, from insert on. */
+    uint64_t n_uses : 2;
+    uint64_t queue : 2;
 };
+#define PC_EVICT_LENGTH_MAX ((1ull << 60) - 1)
 
 struct pc_evict; /* State of one policy. Each implementation embeds it. */
 
@@ -25,15 +36,24 @@ struct pc_evict_ops
     const char *name;
     struct pc_evict *(*create)(void);
     void (*destroy)(struct pc_evict *evict);
+    /* Memory beside the entries. */
+    uint64_t (*n_bytes)(const struct pc_evict *evict);
+
+    /* A value is new. */
     void (*insert)(struct pc_evict *evict, struct pc_evict_entry *entry);
+    /* It was used, or somebody asked whether it is there. */
     void (*touch)(struct pc_evict *evict, struct pc_evict_entry *entry);
-    void (*remove)(struct pc_evict *evict, struct pc_evict_entry *entry);
+    /* It is gone; evicted says whether that was our doing. */
+    void (*remove)(struct pc_evict *evict, struct pc_evict_entry *entry,
+                   bool evicted);
     /* The entry that should go after `after` (NULL: first of all) if that one
-     * cannot; NULL at the end. */
+     * cannot; NULL at the end. May reorder entries, but whoever walks meets
+     * every entry, and no use of an entry keeps it from being named. */
     struct pc_evict_entry *(*victim)(struct pc_evict *evict,
                                      struct pc_evict_entry *after);
 };
 
 const struct pc_evict_ops *pc_evict_lru(void);
+const struct pc_evict_ops *pc_evict_s3fifo(void);
 
 #endif /* PC_STORE_EVICT_H */

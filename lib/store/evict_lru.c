@@ -23,6 +23,11 @@ static void destroy(struct pc_evict *evict)
     pc_free(evict);
 }
 
+static uint64_t n_bytes(const struct pc_evict *evict)
+{
+    return sizeof(*evict);
+}
+
 static void insert(struct pc_evict *evict, struct pc_evict_entry *entry)
 {
     pc_list_push_back(&evict->entries, &entry->link);
@@ -34,9 +39,11 @@ static void touch(struct pc_evict *evict, struct pc_evict_entry *entry)
     pc_list_push_back(&evict->entries, &entry->link);
 }
 
-static void drop(struct pc_evict *evict, struct pc_evict_entry *entry)
+static void drop(struct pc_evict *evict, struct pc_evict_entry *entry,
+                 bool evicted)
 {
     (void)evict;
+    (void)evicted;
     pc_list_remove(&entry->link);
 }
 
@@ -56,6 +63,7 @@ const struct pc_evict_ops *pc_evict_lru(void)
         .name = "lru",
         .create = create,
         .destroy = destroy,
+        .n_bytes = n_bytes,
         .insert = insert,
         .touch = touch,
         .remove = drop,

@@ -93,9 +93,9 @@ static struct pc_index_cell *find_cell(const struct pc_index *index,
     uint32_t at = (uint32_t)hash & mask;
     for (; part->cells[at].id_1 != 0; at = (at + 1) & mask) {
         if (part->cells[at].hash == (uint32_t)hash &&
-            pc_digest_equal(
-                pc_slot_at(index->slots, part->cells[at].id_1 - 1)->digest,
-                digest)) {
+            pc_digest_equal(pc_slot_at(index->slots, part->cells[at].id_1 - 1)
+                                ->entry.digest,
+                            digest)) {
             return &part->cells[at];
         }
     }

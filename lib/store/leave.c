@@ -31,7 +31,8 @@ void pc_leave_begin(struct pc_store *store, struct pc_slot *slot,
     uint64_t generation =
         atomic_load_explicit(&slot->generation, memory_order_relaxed);
     PC_ASSERT(generation % 2 == 0);
-    store->params.policy->remove(store->evict, &slot->entry);
+    store->params.policy->remove(store->evict, &slot->entry,
+                                 why == PC_GONE_EVICTED);
     /* Sequentially consistent: pairs with pc_slot_add_pin. */
     atomic_store_explicit(&slot->generation, generation + 1,
                           memory_order_seq_cst);
@@ -50,7 +51,7 @@ void pc_leave_end(struct pc_store *store, struct pc_slot *slot,
     PC_ASSERT((atomic_load_explicit(&slot->pins, memory_order_relaxed) &
                PC_SLOT_EVICTING) != 0);
     pc_store_free(store, pc_store_region_of(store, slot), slot->offset,
-                  slot->length);
+                  slot->entry.length);
     pc_store_count(&store->n_free_slots, 1);
     set_state(slot, PC_SLOT_LEAVING);
     pc_list_push_back(&leaving->slots, &slot->entry.link);
@@ -62,7 +63,7 @@ void pc_leave_evicted(struct pc_store *store, struct pc_slot *slot,
                       struct pc_leaving *leaving)
 {
     pc_leave_begin(store, slot, PC_GONE_EVICTED);
-    pc_index_remove(&store->index, slot->digest);
+    pc_index_remove(&store->index, slot->entry.digest);
     pc_leave_end(store, slot, leaving);
     store->evictions++;
 }
@@ -149,7 +150,7 @@ static void give_up(struct pc_store *store, struct pc_slot *slot,
                     struct pc_leaving *leaving)
 {
     pc_leave_begin(store, slot, PC_GONE_REMOVED);
-    pc_index_remove(&store->index, slot->digest);
+    pc_index_remove(&store->index, slot->entry.digest);
     if (pc_slot_claim(slot)) {
         pc_leave_end(store, slot, leaving);
     }
@@ -228,12 +229,12 @@ static bool is_below(const struct pc_store *store, double part)
 
 bool pc_store_wants_eviction(const struct pc_store *store)
 {
-    return is_below(store, store->params.free_margin);
+    return is_below(store, store->params.free_high);
 }
 
 bool pc_store_is_short(const struct pc_store *store)
 {
-    return is_below(store, store->params.free_margin / 2);
+    return is_below(store, store->params.free_low);
 }
 
 /* Locked. */
@@ -246,12 +247,19 @@ static void evict_batch(struct pc_store *store, size_t max,
     while (entry != NULL && leaving->n < max && n_pinned < MAX_PINNED &&
            pc_store_wants_eviction(store)) {
         struct pc_slot *slot = PC_CONTAINER_OF(entry, struct pc_slot, entry);
-        entry = policy->victim(store->evict, entry);
         if (!pc_slot_claim(slot)) {
+            entry = policy->victim(store->evict, entry);
             n_pinned++;
             continue;
         }
+        /* Not past those that are pinned again. */
+        if (n_pinned > 0) {
+            entry = policy->victim(store->evict, entry);
+        }
         pc_leave_evicted(store, slot, leaving);
+        if (n_pinned == 0) {
+            entry = policy->victim(store->evict, NULL);
+        }
     }
 }
 

@@ -100,7 +100,7 @@ bool pc_region_fits(const struct pc_region *region, uint64_t length)
 
 void pc_region_set_owner(struct pc_region *region, struct pc_slot *slot)
 {
-    if (pc_small_class(slot->length) >= 0) {
+    if (pc_small_class(slot->entry.length) >= 0) {
         pc_small_set_slot(&region->small,
                           slot->offset - region->layout.data_offset,
                           slot->number);

@@ -8,8 +8,8 @@ static void fill_reservation(const struct pc_store *store, struct pc_slot *slot,
     *reservation = (struct pc_reservation){
         .slot = slot,
         .addr = pc_store_region_of(store, slot)->addr + slot->offset,
-        .length = slot->length,
-        .digest = slot->digest,
+        .length = slot->entry.length,
+        .digest = slot->entry.digest,
     };
 }
 
@@ -35,7 +35,7 @@ static peercache_status_t reserve(struct pc_store *store,
         return status;
     }
     PC_ASSERT(pc_slot_state(slot) == PC_SLOT_FREE);
-    slot->digest = digest;
+    slot->entry.digest = digest;
     slot->published = 0;
     atomic_store_explicit(&slot->state, PC_SLOT_RESERVED, memory_order_relaxed);
     store->n_reserved++;
@@ -70,9 +70,9 @@ static void seal_header(struct pc_store *store, struct pc_slot *slot,
     uint64_t generation = atomic_fetch_add_explicit(&store->next_generation, 2,
                                                     memory_order_relaxed);
     struct pc_slot_want want = {
-        .digest = slot->digest,
+        .digest = slot->entry.digest,
         .generation = generation,
-        .length = slot->length,
+        .length = slot->entry.length,
         .offset = slot->offset,
     };
     slot->checksum = checksum;
@@ -98,7 +98,7 @@ void pc_store_seal(struct pc_store *store, struct pc_reservation *reservation,
     seal_header(store, slot, checksum);
     store->n_reserved--;
     store->n_values++;
-    struct pc_slot *old = pc_index_set(&store->index, slot->digest,
+    struct pc_slot *old = pc_index_set(&store->index, slot->entry.digest,
                                        region->first_id + slot->number);
     if (old != NULL) {
         pc_leave_begin(store, old, PC_GONE_REPLACED);
@@ -125,8 +125,8 @@ void pc_store_abandon(struct pc_store *store,
     pc_store_lock(store);
     PC_ASSERT(pc_slot_state(slot) == PC_SLOT_RESERVED);
     struct pc_region *region = pc_store_region_of(store, slot);
-    pc_store_free(store, region, slot->offset, slot->length);
-    pc_index_forgive(&store->index, slot->digest);
+    pc_store_free(store, region, slot->offset, slot->entry.length);
+    pc_index_forgive(&store->index, slot->entry.digest);
     atomic_store_explicit(&slot->state, PC_SLOT_FREE, memory_order_relaxed);
     pc_region_put_slot(region, slot);
     pc_store_count(&store->n_free_slots, 1);

@@ -164,7 +164,7 @@ static enum pc_place_result take(struct pc_store *store,
         return result;
     }
     slot->offset = offset;
-    slot->length = length;
+    slot->entry.length = length & PC_EVICT_LENGTH_MAX;
     pc_region_set_owner(region, slot);
     store->last_region = region->index;
     *slot_p = slot;
@@ -212,7 +212,7 @@ static struct pc_region *make_room(struct pc_store *store, uint64_t length,
         }
         /* Cheap enough, or the policy's own choice alone. */
         bool good = plan.only != NULL || plan.cost <= n ||
-                    plan.cost == pc_granules_of(victim->length);
+                    plan.cost == pc_granules_of(victim->entry.length);
         if (good) {
             if (carry_out(store, &plan, leaving)) {
                 return plan.region;

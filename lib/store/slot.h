@@ -42,18 +42,20 @@ struct pc_slot
     uint8_t published : 1;
     uint8_t why : 2; /* enum pc_gone, from DYING on. */
     uint16_t region;
-    uint32_t number;             /* In the region's slot table. */
-    struct pc_evict_entry entry; /* Policy, else free or leaving list. */
-    struct pc_digest digest;
+    uint32_t number; /* In the region's slot table. */
+    /* Whose value it is, and the link of the policy's list, else of that of
+     * free or leaving slots. */
+    struct pc_evict_entry entry;
     /* As in the header: even while sealed, one more when given up. Pins look
      * here, not at memory that other processes map. */
     _Atomic uint64_t generation;
-    uint64_t length;
     uint64_t checksum;
     uint64_t offset; /* In the region. */
 };
-/* With a cell of the index (21 bytes at most) it stays under 128 bytes. */
-_Static_assert(sizeof(struct pc_slot) <= 88, "memory per value");
+/* With a cell of the index (21 bytes at most), the policy's ghosts (16, or 8 of
+ * a value that shares a granule) and its part of a shared granule (20 at most)
+ * it stays under 128 bytes. */
+_Static_assert(sizeof(struct pc_slot) <= 80, "memory per value");
 
 /* All private sides of a store by id: the regions' slots in a row. */
 enum { PC_SLOT_CHUNK = 128 };

@@ -23,8 +23,8 @@ static bool make_lock(pthread_mutex_t *lock)
 struct pc_store *pc_store_create(const struct pc_store_params *params)
 {
     if (params->max_regions == 0 || params->max_regions > UINT16_MAX ||
-        params->policy == NULL || !(params->free_margin >= 0) ||
-        params->free_margin > 1) {
+        params->policy == NULL || !(params->free_low >= 0) ||
+        !(params->free_high >= params->free_low) || params->free_high > 1) {
         return NULL;
     }
     struct pc_store *store = pc_alloc(1, sizeof(*store));
@@ -183,10 +183,10 @@ struct pc_place pc_store_place(const struct pc_slot *slot)
     uint64_t generation =
         atomic_load_explicit(&slot->generation, memory_order_relaxed);
     return (struct pc_place){
-        .digest = slot->digest,
+        .digest = slot->entry.digest,
         .generation = generation & ~1ull,
         .offset = slot->offset,
-        .length = slot->length,
+        .length = slot->entry.length,
         .checksum = slot->checksum,
         .slot = slot->number,
         .region = slot->region,
@@ -314,7 +314,8 @@ bool pc_store_list(struct pc_store *store, size_t *at, size_t max,
 static uint64_t index_bytes(const struct pc_store *store)
 {
     uint32_t n = atomic_load_explicit(&store->n_regions, memory_order_relaxed);
-    uint64_t bytes = store->index.n_bytes + store->slots.n_bytes;
+    uint64_t bytes = store->index.n_bytes + store->slots.n_bytes +
+                     store->params.policy->n_bytes(store->evict);
     for (uint32_t i = 0; i < n; i++) {
         bytes += store->regions[i]->small.n_bytes;
     }

@@ -48,7 +48,10 @@ struct pc_store_params
     uint64_t incarnation;
     uint64_t nonce_seed; /* Random; nonces of regions come from it. */
     size_t max_regions;
-    double free_margin; /* Share of the pool that the evictor keeps free. */
+    /* Watermarks: shares of the pool's bytes, and of its slots, that are free.
+     * Under the low one an evictor is wanted, which works up to the high one.
+     * 0 and 0: nothing is evicted before it must. */
+    double free_low, free_high;
     const struct pc_evict_ops *policy;
     /* A published or publishable value is gone: its record must be retracted.
      * Called once per sealed slot, after the slot's generation has become odd
@@ -156,10 +159,11 @@ bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep);
 /* Whether less is free than the margin asks for: eviction goes on until then.
  */
 bool pc_store_wants_eviction(const struct pc_store *store);
-/* Whether less than half of that is free: time to wake an evictor, which then
- * has something to do for more than one batch. */
+/* Whether less than the low watermark is free: time to wake an evictor, which
+ * then has something to do for more than one batch. */
 bool pc_store_is_short(const struct pc_store *store);
-/* Evict up to max values until the margin is free; returns how many went. */
+/* Evict up to max values until the high watermark is free; returns how many
+ * went. */
 size_t pc_store_evict(struct pc_store *store, size_t max);
 
 /* Copy out up to max sealed places from *at on (start with 0); false at the

@@ -396,7 +396,8 @@ static void set_up(struct test *test)
     struct pc_store_params params = {
         .incarnation = 1,
         .max_regions = 1,
-        .free_margin = 0.1,
+        .free_low = 0.05,
+        .free_high = 0.1,
         .policy = pc_evict_lru(),
         .gone = on_gone,
         .arg = test,

@@ -162,6 +162,7 @@ static void choices_resolve_to_the_enums_of_their_words(void **state)
     assert_set(*state, "read_mode", "one_sided");
     assert_set(*state, "verify", "checksum");
     assert_set(*state, "disk_policy", "evict");
+    assert_set(*state, "eviction_policy", "LRU");
     assert_set(*state, "log_level", "debug");
     pc_log_set(PEERCACHE_LOG_ERROR, NULL, NULL);
     assert_int_equal(pc_config_resolve(*state, &s), PEERCACHE_OK);
@@ -172,6 +173,7 @@ static void choices_resolve_to_the_enums_of_their_words(void **state)
     assert_int_equal(s.read_mode, PC_READ_MODE_ONE_SIDED);
     assert_int_equal(s.verify, PC_VERIFY_CHECKSUM);
     assert_int_equal(s.disk_policy, PC_DISK_POLICY_EVICT);
+    assert_int_equal(s.eviction_policy, PC_EVICTION_LRU);
     assert_int_equal(s.log_level, PEERCACHE_LOG_DEBUG);
     assert_set(*state, "read_mode", "one-sided");
     assert_set(*state, "mode", "hybrid");
@@ -286,9 +288,10 @@ static void check_tells_all_errors_at_once(void **state)
     assert_set(*state, "cluster_key_file", "/etc/key");
     assert_set(*state, "ucx_tcp", "eth0");
     assert_set(*state, "role", "storage");
+    assert_set(*state, "evict_high", "14");
     assert_int_equal(peercache_config_check(*state), PEERCACHE_INVALID);
     const char *error = peercache_config_error(*state);
-    assert_int_equal(count_lines(error), 6);
+    assert_int_equal(count_lines(error), 7);
     assert_contains(error, "vnodes = \"0\" is not allowed: int, 1 to 65536");
     assert_contains(error, "metrics_port = \"70000\"");
     assert_contains(error, "member_ttl = \"3\"");
@@ -296,6 +299,7 @@ static void check_tells_all_errors_at_once(void **state)
     assert_contains(error, "not in this version");
     assert_contains(error, "ucx_tcp = \"eth0\"");
     assert_contains(error, "role = \"storage\"");
+    assert_contains(error, "evict_high = \"14\"");
     assert_int_equal(pc_config_resolve(*state, &s), PEERCACHE_INVALID);
     assert_int_equal(s.vnodes, 42);
 }

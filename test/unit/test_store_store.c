@@ -50,7 +50,8 @@ static void on_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     pc_store_stats(f->store, &stats);
 }
 
-static void set_up(struct fixture *f, double margin)
+static void set_up_with(struct fixture *f, double margin,
+                        const struct pc_evict_ops *policy)
 {
     *f = (struct fixture){.n_regions = 0};
     f->gone = pc_alloc(MAX_SEEN, 1);
@@ -59,13 +60,19 @@ static void set_up(struct fixture *f, double margin)
         .incarnation = 77,
         .nonce_seed = 5,
         .max_regions = MAX_REGIONS,
-        .free_margin = margin,
-        .policy = pc_evict_lru(),
+        .free_low = margin / 2,
+        .free_high = margin,
+        .policy = policy,
         .gone = on_gone,
         .arg = f,
     };
     f->store = pc_store_create(&params);
     assert_non_null(f->store);
+}
+
+static void set_up(struct fixture *f, double margin)
+{
+    set_up_with(f, margin, pc_evict_lru());
 }
 
 static void add_region(struct fixture *f, uint64_t length)
@@ -837,23 +844,51 @@ static void mixed_sizes_never_lack_space_when_nothing_is_pinned(void **state)
     tear_down(&f);
 }
 
+/* In a pool that becomes full, so that the policy has ghosts, too. */
 static void bookkeeping_stays_under_128_bytes_a_value(void **state)
 {
     (void)state;
     static const uint64_t lengths[] = {4096, 2048, 64};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 6; i++) {
         struct fixture f;
-        set_up(&f, 0);
-        add_region(&f, 64 << 20);
+        set_up_with(&f, 0, i < 3 ? pc_evict_lru() : pc_evict_s3fifo());
+        add_region(&f, 32 << 20);
         uint64_t worst = 0;
-        for (uint64_t n = 0; n < 16000; n++) {
-            put(&f, n, lengths[i]);
-            uint64_t per_value = stats_of(&f).index_bytes / (n + 1);
+        uint64_t n_evicted = 0;
+        for (uint64_t n = 0; n < 24000; n++) {
+            put(&f, n, lengths[i % 3]);
+            struct pc_store_stats stats = stats_of(&f);
+            uint64_t per_value = stats.index_bytes / stats.n_values;
             if (n >= 1000 && per_value > worst) {
                 worst = per_value;
             }
+            n_evicted = stats.evictions;
         }
         assert_true(worst > 80 && worst <= 128);
+        assert_true(n_evicted > 1000);
+        tear_down(&f);
+    }
+}
+
+/* exists refreshes a value, and every value was asked for: still there is room
+ * for a new one, at once. */
+static void no_number_of_exists_pins_a_value(void **state)
+{
+    (void)state;
+    for (int p = 0; p < 2; p++) {
+        struct fixture f;
+        struct pc_place place;
+        set_up_with(&f, 0, p == 0 ? pc_evict_lru() : pc_evict_s3fifo());
+        add_granules(&f, 200);
+        for (uint64_t k = 0; k < 600; k++) {
+            put(&f, k, PC_GRANULE);
+            uint64_t n_found = 0;
+            for (uint64_t i = 0; i <= k; i++) {
+                n_found += pc_store_find(f.store, key(i), true, &place);
+            }
+            assert_int_equal(n_found, k < 200 ? k + 1 : 200);
+        }
+        assert_int_equal(stats_of(&f).evictions, 400);
         tear_down(&f);
     }
 }
@@ -923,6 +958,7 @@ int main(void)
         cmocka_unit_test(several_regions_fill_one_after_another),
         cmocka_unit_test(mixed_sizes_never_lack_space_when_nothing_is_pinned),
         cmocka_unit_test(bookkeeping_stays_under_128_bytes_a_value),
+        cmocka_unit_test(no_number_of_exists_pins_a_value),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,98 @@
+#include "ghost.h"
+
+#include "base/mem.h"
+
+/* Stamps count 4 KiB: 32 bits of them last for 16 TiB. A stamp that is found
+ * after all were used once more makes something younger than it is, which harms
+ * nobody. */
+enum { BUCKET = 8, FIRST_CELLS = 64, STAMP_SHIFT = 12 };
+
+void pc_ghost_init(struct pc_ghost *ghost)
+{
+    *ghost = (struct pc_ghost){0};
+}
+
+void pc_ghost_fini(struct pc_ghost *ghost)
+{
+    pc_free(ghost->cells);
+    pc_ghost_init(ghost);
+}
+
+uint64_t pc_ghost_n_bytes(const struct pc_ghost *ghost)
+{
+    return ghost->n_cells * sizeof(*ghost->cells);
+}
+
+static struct pc_ghost_cell *bucket_of(const struct pc_ghost *ghost,
+                                       uint32_t tag)
+{
+    uint64_t hash = (uint64_t)tag * 0x9e3779b97f4a7c15ull;
+    size_t n_buckets = ghost->n_cells / BUCKET;
+    return &ghost->cells[(hash >> 32 & (n_buckets - 1)) * BUCKET];
+}
+
+static uint32_t stamp_at(uint64_t clock)
+{
+    uint32_t stamp = (uint32_t)(clock >> STAMP_SHIFT);
+    return stamp != 0 ? stamp : 1;
+}
+
+/*
+ * A table that has become too small is replaced by an empty one: moving what
+ * it remembers would hold the store's lock for long, and forgetting it costs a
+ * few misses once for each doubling of the number of values.
+ */
+static bool make_cells(struct pc_ghost *ghost, uint64_t max_cells)
+{
+    size_t n_cells = ghost->n_cells == 0 ? FIRST_CELLS : ghost->n_cells;
+    while (2 * (uint64_t)n_cells <= max_cells) {
+        n_cells *= 2;
+    }
+    if (n_cells > ghost->n_cells) {
+        struct pc_ghost_cell *cells = pc_alloc(n_cells, sizeof(*cells));
+        if (cells != NULL) {
+            pc_free(ghost->cells);
+            ghost->cells = cells;
+            ghost->n_cells = n_cells;
+        }
+    }
+    return ghost->cells != NULL;
+}
+
+void pc_ghost_add(struct pc_ghost *ghost, uint32_t tag, uint64_t length,
+                  uint64_t max_cells)
+{
+    ghost->clock += length;
+    if (!make_cells(ghost, max_cells)) {
+        return;
+    }
+    uint32_t now = stamp_at(ghost->clock);
+    struct pc_ghost_cell *cells = bucket_of(ghost, tag);
+    struct pc_ghost_cell *chosen = &cells[0];
+    for (int i = 0; i < BUCKET; i++) {
+        if (cells[i].stamp == 0 || cells[i].tag == tag) {
+            chosen = &cells[i];
+            break;
+        }
+        if (now - cells[i].stamp > now - chosen->stamp) {
+            chosen = &cells[i];
+        }
+    }
+    *chosen = (struct pc_ghost_cell){.tag = tag, .stamp = now};
+}
+
+bool pc_ghost_take(struct pc_ghost *ghost, uint32_t tag, uint64_t span)
+{
+    if (ghost->cells == NULL) {
+        return false;
+    }
+    struct pc_ghost_cell *cells = bucket_of(ghost, tag);
+    for (int i = 0; i < BUCKET; i++) {
+        if (cells[i].stamp != 0 && cells[i].tag == tag) {
+            uint32_t age = stamp_at(ghost->clock) - cells[i].stamp;
+            cells[i].stamp = 0;
+            return age <= span >> STAMP_SHIFT;
+        }
+    }
+    return false;
+}
