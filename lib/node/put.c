@@ -53,6 +53,14 @@ static void skip(struct peercache_op *op, size_t i)
     pc_op_item_done(op, i, PEERCACHE_OK, PEERCACHE_FROM_NONE);
 }
 
+/* A chain is touched and sealed back to front, so that its head is the
+ * youngest and its tail goes first. Number n from the front is number .. */
+static size_t in_order(const struct peercache_op *op, size_t first, size_t end,
+                       size_t n)
+{
+    return (op->flags & PEERCACHE_OP_CHAIN) != 0 ? end - 1 - (n - first) : n;
+}
+
 /* Held here, or at a neighbour: nothing to store. True: the item is settled,
  * or waits for the publish of an earlier put. */
 static bool is_held(struct peercache_op *op, size_t i)
@@ -312,7 +320,8 @@ bool pc_put_caller(struct peercache_op *op)
     }
     size_t end = end_of_part(op);
     size_t n_new = 0;
-    for (size_t i = op->next; i < end; i++) {
+    for (size_t n = op->next; n < end; n++) {
+        size_t i = in_order(op, op->next, end, n);
         if (op->state[i].state == PC_ITEM_NEW) {
             n_new += !is_held(op, i);
         }
@@ -423,14 +432,17 @@ static void touched(struct peercache_op *op, uint32_t i,
     }
 }
 
-/* Items whose supposed holder is the same node share a request. */
-static void touch_group(struct peercache_op *op, uint32_t first)
+/* Items whose supposed holder is the same node share a request. Number `from`
+ * in order is the first of them. */
+static void touch_group(struct peercache_op *op, uint32_t from)
 {
     uint32_t group[256];
     size_t n = 0;
-    uint64_t holder = op->state[first].places[0].incarnation;
+    uint64_t holder =
+        op->state[in_order(op, 0, op->n_items, from)].places[0].incarnation;
     struct pc_peer *peer = pc_peers_find(&op->node->peers, holder);
-    for (uint32_t i = first; i < op->n_items && n < PC_ARRAY_LEN(group); i++) {
+    for (uint32_t k = from; k < op->n_items && n < PC_ARRAY_LEN(group); k++) {
+        uint32_t i = (uint32_t)in_order(op, 0, op->n_items, k);
         struct pc_op_item *state = &op->state[i];
         if (state->state == PC_ITEM_WRITTEN && state->n_places > 0 &&
             state->places[0].incarnation == holder) {
@@ -461,14 +473,15 @@ void pc_put_engine(struct peercache_op *op)
     if (probe_is_asking(op)) {
         return;
     }
-    for (uint32_t i = 0; i < op->n_items && !is_late(op, i); i++) {
+    for (uint32_t n = 0; n < op->n_items && !is_late(op, n); n++) {
+        uint32_t i = (uint32_t)in_order(op, 0, op->n_items, n);
         struct pc_op_item *state = &op->state[i];
         if (state->state == PC_ITEM_PUBLISHED &&
             !pc_list_is_linked(&state->u.put.wait)) {
             join(op, i);
         } else if (state->state == PC_ITEM_WRITTEN) {
             if (state->n_places > 0 && op->node->settings.data_replicas == 1) {
-                touch_group(op, i);
+                touch_group(op, n);
             }
             if (state->state == PC_ITEM_WRITTEN) {
                 seal(op, i);

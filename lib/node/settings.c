@@ -291,10 +291,10 @@ static const struct pc_setting table[] = {
            "Which values go when the pool is full: s3fifo keeps what is used "
            "again through a wave of new ones, lru drops what was used longest "
            "ago."),
-    INT(evict_low, "15", "0 to 500", NODE,
+    INT(evict_low, "10", "0 to 500", NODE,
         "Thousandths of the pool: when less is free, the evictor begins; 0: "
         "a put that needs room makes it itself."),
-    INT(evict_high, "30", "0 to 500", NODE,
+    INT(evict_high, "20", "0 to 500", NODE,
         "Thousandths of the pool: when so much is free, the evictor rests. At "
         "least evict_low."),
     BOOL(disk_enabled, "true", NODE,

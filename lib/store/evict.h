@@ -22,12 +22,12 @@ struct pc_evict_entry
 {
     struct pc_list link;
     struct pc_digest digest; /* The same when the value comes back. */
-    uint64_t length : 60;
+    uint64_t length : 61;
     /* The policy's own, from insert on. */
-    uint64_t n_uses : 2;
+    uint64_t is_used : 1;
     uint64_t queue : 2;
 };
-#define PC_EVICT_LENGTH_MAX ((1ull << 60) - 1)
+#define PC_EVICT_LENGTH_MAX ((1ull << 61) - 1)
 
 struct pc_evict; /* State of one policy. Each implementation embeds it. */
 

@@ -11,13 +11,13 @@
  * nobody used it, and then the ghosts remember it; else into the main queue.
  * What comes back while the ghosts know it enters the main queue at once. The
  * main queue's oldest entry goes out if nobody used it since its last turn,
- * else it begins again with one use less.
+ * else it begins again as unused.
  *
- * A touch only counts, up to 3. docs/design-notes.md has the measurements
- * behind the numbers.
+ * A touch sets one bit: an exists and the get that follows are one use. The
+ * numbers, and why they are not those of the paper: docs/design-notes.md.
  */
 enum { NOWHERE, SMALL, MAIN };
-enum { SMALL_SHARE_OF = 5, MAX_USES = 3 };
+enum { SMALL_SHARE_OF = 4 };
 /* Used entries moved by one call: so often it would take to find none unused;
  * after that even a used one is named. */
 enum { MAX_MOVES = 64 };
@@ -96,7 +96,7 @@ static void insert(struct pc_evict *evict, struct pc_evict_entry *entry)
 {
     /* As many bytes of ghosts as there are of values. */
     uint64_t span = evict->small.bytes + evict->main.bytes;
-    entry->n_uses = 0;
+    entry->is_used = 0;
     enter(evict, entry, pc_ghost_take(&evict->ghost, tag_of(entry), span));
     evict->n_entries++;
 }
@@ -104,8 +104,7 @@ static void insert(struct pc_evict *evict, struct pc_evict_entry *entry)
 static void touch(struct pc_evict *evict, struct pc_evict_entry *entry)
 {
     (void)evict;
-    entry->n_uses =
-        entry->n_uses < MAX_USES ? (entry->n_uses + 1) & 3 : MAX_USES;
+    entry->is_used = 1;
 }
 
 static void drop(struct pc_evict *evict, struct pc_evict_entry *entry,
@@ -133,9 +132,8 @@ static bool is_main_next(const struct pc_evict *evict)
 /* An entry that was used stays: at the end of the main queue. */
 static void keep(struct pc_evict *evict, struct pc_evict_entry *entry)
 {
-    bool was_main = entry->queue == MAIN;
     leave(evict, entry);
-    entry->n_uses = was_main ? (entry->n_uses - 1u) & 3u : 0;
+    entry->is_used = 0;
     enter(evict, entry, true);
 }
 
@@ -150,7 +148,7 @@ static struct pc_evict_entry *first(struct pc_evict *evict)
         }
         struct pc_evict_entry *entry =
             PC_CONTAINER_OF(queue->next, struct pc_evict_entry, link);
-        if (entry->n_uses == 0 || n_moves == MAX_MOVES) {
+        if (entry->is_used == 0 || n_moves == MAX_MOVES) {
             return entry;
         }
         keep(evict, entry);
@@ -176,7 +174,7 @@ static struct pc_evict_entry *next(struct pc_evict *evict,
         }
         struct pc_evict_entry *entry =
             PC_CONTAINER_OF(at, struct pc_evict_entry, link);
-        if (entry->n_uses == 0 || n_moves == MAX_MOVES) {
+        if (entry->is_used == 0 || n_moves == MAX_MOVES) {
             return entry;
         }
         at = at->next;

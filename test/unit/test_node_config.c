@@ -288,7 +288,7 @@ static void check_tells_all_errors_at_once(void **state)
     assert_set(*state, "cluster_key_file", "/etc/key");
     assert_set(*state, "ucx_tcp", "eth0");
     assert_set(*state, "role", "storage");
-    assert_set(*state, "evict_high", "14");
+    assert_set(*state, "evict_high", "9");
     assert_int_equal(peercache_config_check(*state), PEERCACHE_INVALID);
     const char *error = peercache_config_error(*state);
     assert_int_equal(count_lines(error), 7);
@@ -299,7 +299,7 @@ static void check_tells_all_errors_at_once(void **state)
     assert_contains(error, "not in this version");
     assert_contains(error, "ucx_tcp = \"eth0\"");
     assert_contains(error, "role = \"storage\"");
-    assert_contains(error, "evict_high = \"14\"");
+    assert_contains(error, "evict_high = \"9\"");
     assert_int_equal(pc_config_resolve(*state, &s), PEERCACHE_INVALID);
     assert_int_equal(s.vnodes, 42);
 }
