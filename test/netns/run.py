@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""Run the suite of real hosts: each case in namespaces of its own.
+
+Prints a table, one row a case and read path. Exits with 77 and says so where
+namespaces are not allowed.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from xml.sax.saxutils import quoteattr
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+UNSHARE = ["unshare", "--net", "--ipc", "--uts", "--mount", "--pid", "--fork"]
+UNSHARE += ["--kill-child", "--mount-proc"]
+LIMIT_S = 150
+PR_SET_PDEATHSIG = 1
+
+# UCX 1.13.1 aborts a process, now and then, when a peer dies while they are
+# connecting (docs/design-notes.md). Only that, and only on its own path, gives a
+# case another run; the row says how many it took.
+UCX_ABORT = re.compile(r"\[\S+:\d+ *:\d+:\d+\]\s+\S+\.[ch]:\d+\s+Assertion `")
+UCX_RUNS = 3
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", default="build", help="build folder (build)")
+    parser.add_argument("--jobs", type=int, default=4, help="cases at a time (4)")
+    parser.add_argument("--path", action="append", help="only these read paths")
+    parser.add_argument("--list", action="store_true", help="names of the cases")
+    parser.add_argument("--junit", help="write the rows there as JUnit XML")
+    parser.add_argument("--keep", help="folder for the logs, which are kept")
+    parser.add_argument("--long", action="store_true", help="default timings")
+    parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("case", nargs="*", help="only these cases")
+    return parser.parse_args()
+
+
+# ---- Inside of the namespaces: one case -------------------------------------
+
+
+def run_inside(options):
+    from cases import CASES
+    from cluster import DEFAULT, SHORT, Cluster, Failed, Gone
+
+    name, path, folder = options.inside
+    programs = pathlib.Path(options.build).resolve() / "netns"
+    cluster = Cluster(path, folder, programs, DEFAULT if options.long else SHORT)
+    verdict = "ok"
+    try:
+        CASES[name](cluster)
+        cluster.finish()
+    except (Failed, Gone) as failed:
+        verdict = f"FAILED: {failed}"
+        traceback.print_exc(file=sys.stdout)
+        add_what_is_left(cluster)
+    except Exception as failed:  # The suite's own fault is a verdict too.
+        verdict = f"FAILED: {failed!r}"
+        traceback.print_exc(file=sys.stdout)
+    sums = cluster.sums
+    result = {
+        "case": name,
+        "path": path,
+        "calls": sums.calls,
+        "bytes": sums.bytes,
+        "wrong": sums.wrong,
+        "longest_s": sums.longest_s,
+        "starved_s": sums.starved_s,
+        "late": len(sums.late),
+        "statuses": sums.statuses,
+        "notes": cluster.notes,
+        "verdict": verdict,
+    }
+    pathlib.Path(folder, "result.json").write_text(json.dumps(result))
+
+
+def add_what_is_left(cluster):
+    """The sums of a failed case, as far as its nodes can still tell."""
+    for node in cluster.up():
+        try:
+            node.resume()
+            cluster.sums.add(node, node.ask("report", 5))
+        except Exception as failed:
+            cluster.trace(f"no report of {node.name}: {failed}")
+
+
+# ---- Outside: all of them ---------------------------------------------------
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Run:
+    """One case on one path, in a process of its own."""
+
+    def __init__(self, options, folder, name, path, number=1):
+        self.options, self.base = options, folder
+        self.name, self.path, self.number = name, path, number
+        label = re.sub(r"\W+", "_", f"{name} {path} {number}")
+        self.folder = folder / label
+        self.folder.mkdir()
+        self.log = self.folder / "case.log"
+        words = [sys.executable, str(HERE / "run.py"), "--build", options.build]
+        words += ["--long"] if options.long else []
+        words += ["--inside", name, path, str(self.folder)]
+        self.begin = time.monotonic()
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [*UNSHARE, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+            )
+
+    def is_over(self):
+        limit = LIMIT_S * (3 if self.options.long else 1)
+        if self.process.poll() is None and time.monotonic() - self.begin > limit:
+            self.stop()
+        return self.process.poll() is not None
+
+    def stop(self):
+        """unshare takes the first process of the namespaces along, and the
+        kernel all others."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def result(self):
+        file = self.folder / "result.json"
+        took = time.monotonic() - self.begin
+        if file.exists():
+            result = json.loads(file.read_text())
+        else:
+            result = dict.fromkeys(("calls", "bytes", "wrong", "late"), 0)
+            result.update(case=self.name, path=self.path, longest_s=0.0)
+            result.update(starved_s=0.0, statuses={}, notes=[])
+            result["verdict"] = f"FAILED: no verdict after {took:.0f} s, see {self.log}"
+        result.update(took_s=took, runs=self.number, folder=str(self.folder))
+        return result
+
+    def aborted_in_ucx(self):
+        if self.path != "one-sided":
+            return False
+        logs = self.folder.glob("h*/*.log")
+        return any(UCX_ABORT.search(log.read_text(errors="replace")) for log in logs)
+
+
+def rows_to_run(options, cases, also_auto, paths):
+    wanted = options.case or list(cases)
+    unknown = set(wanted) - set(cases)
+    if unknown:
+        sys.exit(f"no such case: {', '.join(sorted(unknown))}; --list names them")
+    rows = []
+    for path in options.path or paths:
+        for name in wanted:
+            if path != "auto" or name in also_auto or options.path:
+                rows.append((name, path))
+    # The longest first, so that it overlaps with all others.
+    return sorted(rows, key=lambda row: row[0] != "stopped")
+
+
+def schedule(options, folder, rows):
+    waiting, running, results = list(rows), [], []
+    try:
+        while waiting or running:
+            while waiting and len(running) < options.jobs:
+                running.append(Run(options, folder, *waiting.pop(0)))
+            for run in [one for one in running if one.is_over()]:
+                running.remove(run)
+                result = run.result()
+                again = result["verdict"] != "ok" and run.aborted_in_ucx()
+                if again and run.number < UCX_RUNS:
+                    print(f"{run.name}, {run.path}: UCX aborted a node, once more")
+                    more = run.number + 1
+                    running.append(Run(options, folder, run.name, run.path, more))
+                    continue
+                results.append(result)
+                print_row(result)
+            time.sleep(0.05)
+    finally:
+        for run in running:
+            run.stop()
+    return results
+
+
+# ---- What is printed --------------------------------------------------------
+
+FORMAT = "{:<20} {:<12} {:>7} {:>10} {:>6} {:>9} {:>6}  {}"
+
+
+def print_head():
+    print(
+        FORMAT.format(
+            "case", "read path", "calls", "MB checked", "wrong", "longest s", "took s",
+            "verdict",
+        )
+    )
+
+
+def print_row(result):
+    verdict = result["verdict"]
+    if result["runs"] > 1:
+        verdict += f" (run {result['runs']}: UCX aborted a node before)"
+    if result["starved_s"] > 0:
+        verdict += f" (a process got no processor for {result['starved_s']:.1f} s)"
+    print(
+        FORMAT.format(
+            result["case"],
+            result["path"],
+            result["calls"],
+            f"{result['bytes'] / 1e6:.1f}",
+            result["wrong"],
+            f"{result['longest_s']:.2f}",
+            f"{result['took_s']:.0f}",
+            verdict,
+        )
+    )
+    for note in result["notes"]:
+        print(f"{'':<21}{note}")
+    sys.stdout.flush()
+
+
+def write_junit(file, results):
+    failed = sum(result["verdict"] != "ok" for result in results)
+    lines = [f'<testsuite name="hosts" tests="{len(results)}" failures="{failed}">']
+    for result in results:
+        name = quoteattr(f"hosts.{result['case']} ({result['path']})")
+        took = f"{result['took_s']:.1f}"
+        lines.append(f'<testcase name={name} classname="hosts" time="{took}">')
+        if result["verdict"] != "ok":
+            lines.append(f"<failure message={quoteattr(result['verdict'])}/>")
+        lines.append("</testcase>")
+    pathlib.Path(file).write_text("\n".join([*lines, "</testsuite>", ""]))
+
+
+def skip_unless_allowed():
+    probe = "mount -t sysfs sysfs /sys && ip link add x type bridge && ip link del x"
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", probe], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        print(f"skipped: namespaces of hosts are not allowed here ({why})")
+        sys.exit(77)
+
+
+def takes_a_key(options):
+    """Whether this build has the links that TLS needs."""
+    worker = pathlib.Path(options.build) / "netns" / "netns_worker"
+    with tempfile.NamedTemporaryFile(mode="w", suffix=".key") as key:
+        key.write("k" * 64 + "\n")
+        key.flush()
+        line = f"start cluster_key_file={key.name} disk_enabled=false"
+        line += " metrics_enabled=false global_segment_size=4MiB region_size=4MiB\nend\n"
+        done = subprocess.run(
+            [worker], input=line, capture_output=True, text=True, check=False
+        )
+    return '"OK"' in done.stdout.split("\n")[1]
+
+
+def main():
+    options = parse()
+    if options.inside:
+        run_inside(options)
+        return
+    from cases import ALSO_AUTO, CASES
+    from cluster import PATHS
+
+    if options.list:
+        for name, function in CASES.items():
+            print(f"{name:<20} {function.__doc__}")
+        return
+    skip_unless_allowed()
+    paths = list(PATHS)
+    if not options.path and not takes_a_key(options):
+        paths.remove("served, TLS")
+        print("not run: served, TLS (this build takes no cluster_key_file)")
+    os.environ["PEERCACHE_UCX_MODULE"] = str(
+        pathlib.Path(options.build).resolve() / "lib/peercache/libpeercache_ucx.so"
+    )
+    for name in [name for name in os.environ if name.startswith("UCX_")]:
+        del os.environ[name]
+    folder = pathlib.Path(options.keep or tempfile.mkdtemp(prefix="peercache-hosts-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print_head()
+    rows = rows_to_run(options, CASES, ALSO_AUTO, paths)
+    results = schedule(options, folder, rows)
+    if options.junit:
+        write_junit(options.junit, results)
+    n_failed = sum(result["verdict"] != "ok" for result in results)
+    print(f"{len(results) - n_failed} passed, {n_failed} failed")
+    if n_failed == 0 and not options.keep:
+        shutil.rmtree(folder)
+    else:
+        print(f"logs: {folder}")
+    sys.exit(1 if n_failed else 0)
+
+
+if __name__ == "__main__":
+    main()
