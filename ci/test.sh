@@ -4,7 +4,7 @@
 # usage: ci/test.sh [--ci] [--long]
 #   --ci    also what runs long or downloads much: wheels, the real SGLang,
 #           sanitizers, a minute of threads against each other, the safety
-#           rules taken out one by one, the demo
+#           rules taken out one by one, hosts that are cut and killed, the demo
 #   --long  also what runs longer still: more simulated seeds, benchmarks
 #
 # Each stage has a budget in seconds; when it is used up, the stage has failed.
@@ -174,6 +174,12 @@ stage_tsan_ucx() {
     run_ctest tsan_ucx build-tsan -L ucx --repeat until-pass:5
 }
 
+# Clusters of real processes in network namespaces; exits with 77, and says so,
+# where namespaces are not allowed.
+stage_hosts() {
+    test/netns/run.py --build build --jobs $((2 * JOBS)) --junit "$LOGS/hosts.xml"
+}
+
 stage_rules() {
     ci/rules.sh
 }
@@ -199,7 +205,7 @@ export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_checks stage_format stage_install stage_examples stage_ucx \
     stage_asan stage_asan_ucx stage_tsan_ucx \
     stage_wheels stage_sglang stage_sglang_file stage_sglang_pair \
-    stage_tsan stage_rules stage_demo stage_threads stage_seeds stage_bench
+    stage_tsan stage_rules stage_hosts stage_demo stage_threads stage_seeds stage_bench
 
 # ---- Running them -----------------------------------------------------------
 
@@ -335,6 +341,7 @@ if [ $with_ci = yes ]; then
     stage tsan_ucx 900 tsan
     stage threads 120 build
     stage rules 900 setup
+    stage hosts 420 build
     stage demo 300 setup
 fi
 if [ $with_long = yes ]; then
@@ -348,7 +355,7 @@ done
 if [ $with_ci = no ]; then
     echo "left out without --ci: wheels, the real SGLang (2.5 GB), address," \
         "undefined-behaviour and thread sanitizers, a minute of threads, the" \
-        "safety rules taken out one by one, the demo"
+        "safety rules taken out one by one, real hosts, the demo"
 fi
 if [ $with_long = no ]; then
     echo "left out without --long: more simulated seeds, benchmarks"

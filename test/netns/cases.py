@@ -112,6 +112,9 @@ def case_cut_and_heal(c):
     members_s = c.wait_members(5, 20)
     c.wait_all_found(nodes, c.sets, 20)
     usable_s = time.monotonic() - healed
+    # Two heartbeats of the default settings: readers' own pauses before they try
+    # a silent peer again do not shrink with the heartbeat.
+    require(usable_s < 4, f"records usable only {usable_s:.1f} s after healing")
     sent = sum(node.sum_of("directory_republishes_total") for node in nodes) - sent
     c.note(
         f"healed: one view in {members_s:.2f} s, all keys usable everywhere in"
@@ -266,7 +269,9 @@ def case_slow_link(c):
     fast_s = max(c.must_find(nodes[0], f"{n.name}.1", "fast") for n in nodes[:3])
     for node in nodes:
         node.ask("quiet", 30)
-    c.wait_all_found(nodes, c.sets, 30)
+    # One-sided reads over UCX's tcp keep few gets under way: a batch that the
+    # deadline has room for at this distance.
+    c.wait_all_found(nodes, c.sets, 30, n=8)
     c.note(f"members stay; sets of the fast hosts in {fast_s * 1000:.0f} ms at most")
 
 
@@ -301,10 +306,15 @@ def case_seeds_gone(c):
     for seed in seeds:
         c.kill(seed)
         c.sets.remove(f"{seed.name}.1")
+    # Two nodes at once may have been all owners of a record: its holder tells
+    # others as soon as it knows.
+    begin = time.monotonic()
+    c.wait_all_found(others, c.sets, c.ttl + 10)
+    found_s = time.monotonic() - begin
+    c.wait_members(3, c.ttl + 10, others)
     for reader in others:
         for name in c.sets:
             c.must_find(reader, name, "all seeds are dead")
-    c.wait_members(3, c.ttl + 10, others)
     late = c.add_node(c.world.add_host(), "f")
     require(late.start() == "OK", "a new node does not start without seeds")
     answer = late.ask(f"ready {2 * c.heartbeat}")
@@ -326,7 +336,10 @@ def case_seeds_gone(c):
     require(fewest == 3, f"a restarted seed shrank a view to {fewest}")
     c.wait_all_found(c.up(), c.sets, 10)
     usable_s = time.monotonic() - begin
-    c.note(f"one cluster in {took:.1f} s after a seed is back, keys in {usable_s:.1f} s")
+    c.note(
+        f"keys of the living found by all in {found_s:.1f} s; one cluster"
+        f" {took:.1f} s after a seed is back, keys in {usable_s:.1f} s"
+    )
 
 
 def case_two_ids(c):

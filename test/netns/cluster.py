@@ -257,7 +257,7 @@ class Cluster:
         require("O" not in answer["items"], f"{why}: {node.name} finds {name}")
         return answer["took_ns"] / 1e9
 
-    def wait_all_found(self, nodes, names, seconds):
+    def wait_all_found(self, nodes, names, seconds, n=SET_KEYS):
         """Every one of the nodes finds every key; how long that took."""
         begin = time.monotonic()
         for node in nodes:
@@ -265,7 +265,7 @@ class Cluster:
                 self.wait(
                     f"{node.name} finds all of {name}",
                     max(0, begin + seconds - time.monotonic()),
-                    lambda n=node, s=name: set(self.call(n, "get", s)["items"]) == {"O"},
+                    lambda: set(self.call(node, "get", name, n)["items"]) == {"O"},
                 )
         return time.monotonic() - begin
 

@@ -184,7 +184,7 @@ def schedule(options, folder, rows):
                 result = run.result()
                 again = result["verdict"] != "ok" and run.aborted_in_ucx()
                 if again and run.number < UCX_RUNS:
-                    print(f"{run.name}, {run.path}: UCX aborted a node, once more")
+                    print(f"RERUN {run.name}, {run.path}: UCX aborted a node")
                     more = run.number + 1
                     running.append(Run(options, folder, run.name, run.path, more))
                     continue
