@@ -43,6 +43,9 @@ struct pc_node_env
     uint64_t domain;     /* Mappable together. */
     uint64_t random_seed;
     uint64_t wall_ns; /* For the incarnation. */
+    /* Hears of every value that is given up; NULL: nobody does. */
+    void (*gone)(void *arg, const struct pc_place *place, enum pc_gone why);
+    void *gone_arg;
 };
 
 /* A view that is still asked on absence. */
@@ -142,6 +145,9 @@ struct peercache_node
     size_t n_gone, gone_capacity;
     _Atomic bool gone_any; /* gone_task is queued. */
     struct pc_task gone_task;
+    void (*gone_test)(void *arg, const struct pc_place *place,
+                      enum pc_gone why); /* pc_node_env.gone */
+    void *gone_test_arg;
 
     /* Pool and its background registration. Own lock for the array. */
     pthread_mutex_t pool_lock;

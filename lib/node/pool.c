@@ -280,6 +280,9 @@ void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     if (why == PC_GONE_EVICTED) {
         pc_metrics_add(&node->metrics, PC_METRIC_EVICTIONS, 1);
     }
+    if (node->gone_test != NULL) {
+        node->gone_test(node->gone_test_arg, place, why);
+    }
     (void)pthread_mutex_lock(&node->gone_lock);
     if (node->n_gone == node->gone_capacity) {
         size_t n = node->gone_capacity == 0 ? 256 : node->gone_capacity * 2;

@@ -1,6 +1,7 @@
 #include "test.h"
 
 #include "cluster.h"
+#include "history.h"
 
 #include "base/digest.h"
 #include "base/log.h"
@@ -57,6 +58,10 @@ void cluster_trace(struct cluster *c, const char *format, ...)
     line[len + 1] = '\0';
     trace_bytes(c, line, len + 1);
     pc_sim_trace(c->sim, "** %.*s", (int)(len - (size_t)at), line + at);
+    if (c->history != NULL) {
+        line[len] = '\0';
+        history_note(c->history, line + at);
+    }
 }
 
 void cluster_mark(struct cluster *c)
@@ -100,16 +105,28 @@ void cluster_fail(struct cluster *c, const char *format, ...)
     abort();
 }
 
+const char *cluster_name(int i)
+{
+    static char names[4][16];
+    static unsigned next;
+    char *name = names[next++ % 4];
+    if (i < 26) {
+        snprintf(name, sizeof(names[0]), "%c", 'a' + i);
+    } else {
+        snprintf(name, sizeof(names[0]), "n%d", i);
+    }
+    return name;
+}
+
 /* Log lines are shown only when somebody debugs a seed. */
 static void log_line(void *arg, peercache_log_level_t level, const char *where,
                      const char *message)
 {
     struct cluster *c = arg;
     (void)level;
-    char name = c->acting >= 0 ? (char)('a' + c->acting) : '-';
-    fprintf(stderr, "%.3f %c [%s] %s\n",
-            (double)(cluster_now(c) - PC_SIM_START_NS) / 1e6, name, where,
-            message);
+    fprintf(stderr, "%.3f %s [%s] %s\n",
+            (double)(cluster_now(c) - PC_SIM_START_NS) / 1e6,
+            c->acting >= 0 ? cluster_name(c->acting) : "-", where, message);
 }
 
 static void log_nothing(void *arg, peercache_log_level_t level,
@@ -126,7 +143,18 @@ static void log_nothing(void *arg, peercache_log_level_t level,
 
 struct cluster *cluster_create(uint64_t seed)
 {
+    return cluster_create_of(seed, CLUSTER_NODES_MAX);
+}
+
+struct cluster *cluster_create_of(uint64_t seed, int n_nodes_max)
+{
     struct cluster *c = calloc(1, sizeof(*c));
+    c->n_nodes_max = n_nodes_max;
+    c->nodes = calloc((size_t)n_nodes_max, sizeof(*c->nodes));
+    c->order = calloc((size_t)n_nodes_max, sizeof(*c->order));
+    for (int i = 0; i < n_nodes_max; i++) {
+        c->nodes[i].cluster = c;
+    }
     c->seed = seed;
     c->sim = pc_sim_create(seed);
     c->clock = pc_sim_clock(c->sim);
@@ -155,7 +183,7 @@ uint64_t cluster_now(const struct cluster *c)
 
 static void close_all(struct cluster *c)
 {
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (int i = 0; i < c->n_nodes_max; i++) {
         if (c->nodes[i].frozen) {
             cluster_thaw(c, i);
         }
@@ -168,7 +196,7 @@ static void close_all(struct cluster *c)
     while (any) {
         cluster_step(c, limit);
         any = false;
-        for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+        for (int i = 0; i < c->n_nodes_max; i++) {
             any = any || c->nodes[i].state != CLUSTER_DOWN;
         }
         if (any && cluster_now(c) >= limit) {
@@ -188,7 +216,10 @@ void cluster_destroy(struct cluster *c)
     pc_map_fini(&c->records);
     pc_map_fini(&c->seen);
     pc_log_set(PEERCACHE_LOG_INFO, NULL, NULL);
+    history_destroy(c->history);
     free(c->trace);
+    free(c->order);
+    free(c->nodes);
     free(c);
 }
 
@@ -230,10 +261,15 @@ static void apply(struct cluster *c, peercache_config_t *config,
 static void start(struct cluster *c, int i)
 {
     struct cluster_node *n = &c->nodes[i];
-    char name[2] = {(char)('a' + i), '\0'};
+    char name[16];
+    snprintf(name, sizeof(name), "%s", cluster_name(i));
     char machine[16];
     snprintf(machine, sizeof(machine), "m%u", n->machine);
     n->host = pc_sim_host_add(c->sim, name, machine);
+    if (c->skewed) {
+        uint64_t since_boot = PC_S + pc_rand_below(&c->rand, 1000 * PC_S);
+        pc_sim_set_clock(n->host, since_boot, n->ppm);
+    }
     peercache_config_t *config;
     if (peercache_config_create(&config) != PEERCACHE_OK) {
         cluster_fail(c, "no configuration");
@@ -244,7 +280,7 @@ static void start(struct cluster *c, int i)
           "metrics_enabled=false location_cache=1024");
     apply(c, config, c->settings);
     apply(c, config, n->settings);
-    char id[16];
+    char id[32];
     snprintf(id, sizeof(id), "node_id=%s", name);
     apply(c, config, id);
     struct pc_node_env env = {
@@ -252,13 +288,15 @@ static void start(struct cluster *c, int i)
         .link_world = n->host,
         .fabric_ops = pc_sim_fabric(),
         .fabric_world = n->host,
-        .clock = c->clock,
+        .clock = pc_sim_host_clock(n->host),
         .manual = true,
         .address = pc_sim_host_ip(n->host),
         .host = n->machine + 1,
         .domain = n->machine + 1,
         .random_seed = pc_rand_u64(&c->rand),
         .wall_ns = WALL_NS + cluster_now(c),
+        .gone = history_gone,
+        .gone_arg = n,
     };
     c->acting = i;
     peercache_status_t status = pc_node_create(config, &env, &n->node);
@@ -271,8 +309,12 @@ static void start(struct cluster *c, int i)
     n->incarnation = n->node->self.incarnation;
     n->state = CLUSTER_UP;
     n->frozen = false;
+    n->busy = true;
+    n->is_cut = false;
+    n->is_slow = false;
     n->awake_ns = cluster_now(c);
     n->view_seen = 0;
+    n->trouble_ns = 0;
 }
 
 void cluster_start(struct cluster *c, int i, unsigned machine,
@@ -288,7 +330,7 @@ void cluster_start(struct cluster *c, int i, unsigned machine,
     }
     n->machine = machine;
     snprintf(n->settings, sizeof(n->settings), "%s", settings);
-    cluster_trace(c, "%c starts", 'a' + i);
+    cluster_trace(c, "%s starts", cluster_name(i));
     start(c, i);
 }
 
@@ -302,15 +344,17 @@ void cluster_start_all(struct cluster *c, int n, const char *settings)
 
 void cluster_restart(struct cluster *c, int i)
 {
-    cluster_trace(c, "%c starts again", 'a' + i);
+    cluster_trace(c, "%s starts again", cluster_name(i));
     start(c, i);
 }
 
 void cluster_stop(struct cluster *c, int i)
 {
-    cluster_trace(c, "%c begins to end", 'a' + i);
+    cluster_trace(c, "%s begins to end", cluster_name(i));
     c->acting = i;
+    pc_engine_refresh(&c->nodes[i].node->engine);
     pc_node_begin_close(c->nodes[i].node);
+    c->nodes[i].busy = true;
     c->acting = -1;
     c->nodes[i].state = CLUSTER_CLOSING;
     c->nodes[i].closing_ns = cluster_now(c);
@@ -324,7 +368,8 @@ static void bury(struct cluster *c, int i)
     pc_sim_bury(n->host);
     for (unsigned turns = 0; !pc_node_is_idle(n->node); turns++) {
         if (turns > 10000) {
-            cluster_fail(c, "what %c left does not come to an end", 'a' + i);
+            cluster_fail(c, "what %s left does not come to an end",
+                         cluster_name(i));
         }
         (void)pc_node_turn(n->node);
     }
@@ -334,7 +379,7 @@ static void bury(struct cluster *c, int i)
 void cluster_kill(struct cluster *c, int i)
 {
     struct cluster_node *n = &c->nodes[i];
-    cluster_trace(c, "%c dies", 'a' + i);
+    cluster_trace(c, "%s dies", cluster_name(i));
     pc_sim_kill(n->host);
     for (struct pc_list *at = c->ops.next; at != &c->ops; at = at->next) {
         struct cluster_op *op = PC_CONTAINER_OF(at, struct cluster_op, link);
@@ -351,17 +396,82 @@ void cluster_kill(struct cluster *c, int i)
 
 void cluster_freeze(struct cluster *c, int i)
 {
-    cluster_trace(c, "%c stops breathing", 'a' + i);
+    cluster_trace(c, "%s stops breathing", cluster_name(i));
     pc_sim_freeze(c->nodes[i].host);
     c->nodes[i].frozen = true;
 }
 
 void cluster_thaw(struct cluster *c, int i)
 {
-    cluster_trace(c, "%c breathes again", 'a' + i);
+    cluster_trace(c, "%s breathes again", cluster_name(i));
     pc_sim_thaw(c->nodes[i].host);
     c->nodes[i].frozen = false;
+    c->nodes[i].thawed = true;
+    c->nodes[i].busy = true;
     c->nodes[i].awake_ns = cluster_now(c);
+    c->nodes[i].trouble_ns = cluster_now(c);
+}
+
+/* ---- Faults of the network ------------------------------------------------
+ */
+
+void cluster_cut(struct cluster *c, int i, int k)
+{
+    cluster_trace(c, "%s and %s are cut apart", cluster_name(i),
+                  cluster_name(k));
+    pc_sim_cut(c->sim, c->nodes[i].host, c->nodes[k].host);
+    c->nodes[i].is_cut = true;
+    c->nodes[k].is_cut = true;
+}
+
+void cluster_cut_one_way(struct cluster *c, int from, int to)
+{
+    cluster_trace(c, "%s is not heard by %s", cluster_name(from),
+                  cluster_name(to));
+    pc_sim_cut_one_way(c->sim, c->nodes[from].host, c->nodes[to].host);
+    c->nodes[from].is_cut = true;
+    c->nodes[to].is_cut = true;
+}
+
+void cluster_set_island(struct cluster *c, int i, unsigned island)
+{
+    cluster_trace(c, "%s is on island %u", cluster_name(i), island);
+    pc_sim_set_island(c->nodes[i].host, island);
+    c->nodes[i].is_cut = c->nodes[i].is_cut || island != 0;
+}
+
+void cluster_set_slow(struct cluster *c, int i, uint64_t slow_ns)
+{
+    cluster_trace(c, "%s is slow", cluster_name(i));
+    pc_sim_set_slow(c->nodes[i].host, slow_ns);
+    c->nodes[i].is_slow = slow_ns > 0;
+    c->nodes[i].trouble_ns = cluster_now(c);
+}
+
+void cluster_heal_all(struct cluster *c)
+{
+    uint64_t now = cluster_now(c);
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        struct cluster_node *n = &c->nodes[i];
+        for (int k = 0; k < i && n->is_cut && n->state != CLUSTER_DOWN; k++) {
+            if (c->nodes[k].is_cut && c->nodes[k].state != CLUSTER_DOWN) {
+                pc_sim_heal(c->sim, n->host, c->nodes[k].host);
+            }
+        }
+    }
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        struct cluster_node *n = &c->nodes[i];
+        n->trouble_ns = n->is_cut || n->is_slow ? now : n->trouble_ns;
+        n->is_cut = false;
+        n->is_slow = false;
+        if (n->state != CLUSTER_DOWN) {
+            pc_sim_set_island(n->host, 0);
+            pc_sim_set_slow(n->host, 0);
+            if (n->frozen) {
+                cluster_thaw(c, i);
+            }
+        }
+    }
 }
 
 /* ---- Time -----------------------------------------------------------------
@@ -371,12 +481,12 @@ static void finish_closing(struct cluster *c, int i)
 {
     struct cluster_node *n = &c->nodes[i];
     if (pc_node_is_idle(n->node)) {
-        cluster_trace(c, "%c is gone", 'a' + i);
+        cluster_trace(c, "%s is gone", cluster_name(i));
         pc_node_free(n->node);
         n->node = NULL;
         n->state = CLUSTER_DOWN;
     } else if (cluster_now(c) > n->closing_ns + 5 * PC_S) {
-        cluster_fail(c, "%c does not come to its end", 'a' + i);
+        cluster_fail(c, "%s does not come to its end", cluster_name(i));
     }
 }
 
@@ -399,19 +509,25 @@ static void watch_view(struct cluster *c, int i)
                                members[k].id.text);
     }
     if (n_members > 0) {
-        cluster_trace(c, "%c sees%s", 'a' + i, text);
+        cluster_trace(c, "%s sees%s", cluster_name(i), text);
     }
 }
 
 static unsigned turn(struct cluster *c, int i)
 {
     struct cluster_node *n = &c->nodes[i];
-    if (n->state == CLUSTER_DOWN || n->frozen) {
-        return 0;
-    }
     c->acting = i;
+    if (!n->thawed) {
+        /* It slept as long as it meant to. */
+        n->node->engine.last_turn_ns = pc_clock_now(&n->node->clock);
+    }
+    n->thawed = false;
     unsigned work = pc_node_turn(n->node);
+    n->busy = work > 0;
     c->acting = -1;
+    if (work > 0) {
+        cluster_check_node(c, i);
+    }
     if (n->state == CLUSTER_CLOSING) {
         finish_closing(c, i);
     } else {
@@ -427,28 +543,61 @@ static uint64_t next_event(struct cluster *c, uint64_t limit_ns)
     if (pc_sim_next(c->sim, &due) && due < next) {
         next = due;
     }
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (int i = 0; i < c->n_nodes_max; i++) {
         struct cluster_node *n = &c->nodes[i];
         if (n->state != CLUSTER_DOWN && !n->frozen) {
-            due = pc_node_next_due(n->node);
+            due = pc_sim_world_time(n->host, pc_node_next_due(n->node));
             next = due < next ? due : next;
         }
     }
-    uint64_t now = cluster_now(c);
+    uint64_t now = cluster_now(c) + c->grain_ns;
     return next > now ? next : now;
+}
+
+/* Whether a turn would find something to do. */
+static bool wants_turn(const struct cluster_node *n)
+{
+    return n->state != CLUSTER_DOWN && !n->frozen &&
+           (n->busy || pc_sim_host_is_ready(n->host) ||
+            !pc_mpsc_is_empty(&n->node->engine.tasks) ||
+            pc_node_next_due(n->node) <= pc_clock_now(&n->node->clock));
+}
+
+static void note_troubles(struct cluster *c)
+{
+    uint64_t now = cluster_now(c);
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        struct cluster_node *n = &c->nodes[i];
+        if (n->state == CLUSTER_DOWN) {
+            continue;
+        }
+        uint64_t broke = pc_sim_host_broke_ns(n->host);
+        if (n->frozen || n->is_cut || n->is_slow ||
+            n->state == CLUSTER_CLOSING) {
+            n->trouble_ns = now;
+        } else if (broke > n->trouble_ns) {
+            n->trouble_ns = broke;
+        }
+    }
 }
 
 void cluster_step(struct cluster *c, uint64_t limit_ns)
 {
-    int order[CLUSTER_NODES_MAX];
     unsigned work = 0;
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
-        int k = (int)pc_rand_below(&c->rand, (uint64_t)i + 1);
-        order[i] = order[k];
-        order[k] = i;
+    int n = 0;
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        if (wants_turn(&c->nodes[i])) {
+            int k = (int)pc_rand_below(&c->rand, (uint64_t)n + 1);
+            c->order[n++] = c->order[k];
+            c->order[k] = i;
+        }
     }
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
-        work += turn(c, order[i]);
+    for (int k = 0; k < n; k++) {
+        work += turn(c, c->order[k]);
+    }
+    if (c->history != NULL) {
+        note_troubles(c);
+        history_step(c->history);
     }
     cluster_reap(c);
     cluster_check_step(c);
@@ -502,11 +651,11 @@ void cluster_settle(struct cluster *c, uint64_t limit_ns)
     while (!settled) {
         uint64_t view = 0;
         settled = true;
-        for (int i = 0; i < CLUSTER_NODES_MAX && settled; i++) {
+        for (int i = 0; i < c->n_nodes_max && settled; i++) {
             const char *what = unsettled(c, i, &view);
             settled = what == NULL;
             if (!settled && cluster_now(c) >= limit) {
-                cluster_fail(c, "%c is still %s", 'a' + i, what);
+                cluster_fail(c, "%s is still %s", cluster_name(i), what);
             }
         }
         if (!settled) {

@@ -1,7 +1,8 @@
 /*
  * cluster.h - a simulated cluster: real nodes, a simulated network, one thread.
  *
- * Nodes are named a, b, c, ... by their index. Time is the world's; nothing
+ * Nodes are named a, b, c, ... by their index (from the 27th on n26, n27, ...).
+ * Time is the world's, nodes have clocks of their own; nothing
  * happens unless cluster_step() or something that calls it runs. After every
  * step the invariants of the design are checked where they can be seen from
  * outside, and a run is a function of its seed.
@@ -22,8 +23,7 @@
 #include "node/node.h"
 #include "transports/sim/sim.h"
 
-#define CLUSTER_NODES_MAX 26
-#define CLUSTER_KEYS_MAX  128
+#define CLUSTER_NODES_MAX 26 /* Unless cluster_create_of asks for more. */
 
 enum cluster_state {
     CLUSTER_DOWN, /* Never started, stopped, or killed. */
@@ -33,9 +33,15 @@ enum cluster_state {
 
 struct cluster_node
 {
+    struct cluster *cluster;
     enum cluster_state state;
     bool frozen;
+    bool busy;   /* Its last turn did something: it gets another one. */
+    bool thawed; /* The next turn is the first after a pause. */
+    bool is_cut; /* From somebody, by the test. */
+    bool is_slow;
     unsigned machine;
+    int32_t ppm; /* Its clock is wrong by so much. */
     struct pc_sim_host *host;
     peercache_node_t *node;
     uint64_t incarnation;
@@ -43,7 +49,9 @@ struct cluster_node
     uint64_t closing_ns; /* When its end began. */
     unsigned n_running;  /* Operations of the test. */
     uint64_t view_seen;
-    char settings[512]; /* What it was started with. */
+    uint64_t trouble_ns; /* When it was last stopped, cut off, slow, closing or
+                          * lost a connection. */
+    char settings[512];  /* What it was started with. */
 };
 
 /* One operation of the test, kept until the cluster is destroyed. */
@@ -62,6 +70,8 @@ struct cluster_op
     bool canceled; /* By the test. */
     bool quiet;    /* No line in the trace. */
     peercache_status_t result;
+    uint32_t flags;
+    uint64_t timeout_ns;
     uint64_t started_ns, deadline_ns, ended_ns;
     peercache_status_t *statuses; /* From the end on. */
     peercache_source_t *sources;
@@ -85,13 +95,18 @@ struct cluster
     struct pc_clock clock;
     struct pc_rand rand;
     uint64_t seed;
-    struct cluster_node nodes[CLUSTER_NODES_MAX];
-    struct pc_list ops; /* Running. */
+    int n_nodes_max;
+    struct cluster_node *nodes;
+    int *order;              /* Of the turns of a step. */
+    struct history *history; /* NULL: nobody keeps one. */
+    struct pc_list ops;      /* Running. */
     struct pc_list ended;
     struct pc_map records; /* Every record ever seen: its hash. */
     struct pc_map seen;    /* The checker's, of one shard. */
     char settings[512];    /* "name=value ..." of all nodes. */
     unsigned n_machines;
+    bool skewed;       /* Nodes' clocks begin anywhere, and go wrong. */
+    uint64_t grain_ns; /* The clock goes on by so much at least. */
     uint64_t slack_ns; /* What an operation may take beyond its deadline. */
     struct cluster_counts counts;
     uint64_t mark_ns;
@@ -104,6 +119,7 @@ struct cluster
 };
 
 struct cluster *cluster_create(uint64_t seed);
+struct cluster *cluster_create_of(uint64_t seed, int n_nodes_max);
 /* Ends all nodes in good order, runs the last checks. */
 void cluster_destroy(struct cluster *c);
 
@@ -129,7 +145,15 @@ void cluster_kill(struct cluster *c, int i);
 void cluster_restart(struct cluster *c, int i);
 void cluster_freeze(struct cluster *c, int i);
 void cluster_thaw(struct cluster *c, int i);
+/* Both ways; one way; off the land (island 0). */
+void cluster_cut(struct cluster *c, int i, int k);
+void cluster_cut_one_way(struct cluster *c, int from, int to);
+void cluster_set_island(struct cluster *c, int i, unsigned island);
+void cluster_set_slow(struct cluster *c, int i, uint64_t slow_ns);
+void cluster_heal_all(struct cluster *c);
 bool cluster_is_up(const struct cluster *c, int i);
+/* "a", or "n26"; of one of the last four calls. */
+const char *cluster_name(int i);
 uint64_t cluster_metric(struct cluster *c, int i, enum pc_metric id);
 
 /* ---- Time -----------------------------------------------------------------
@@ -179,6 +203,9 @@ bool cluster_owns(const struct cluster *c, int i, int owner, const char *word);
  * node i, and nobody of others; lists such as "bc". */
 void cluster_pick_word(struct cluster *c, int i, char kind, const char *owners,
                        const char *others, char word[16]);
+/* Word number i of an operation. */
+void cluster_op_word(const struct cluster_op *op, size_t i, char *word,
+                     size_t len);
 size_t cluster_value_length(const char *word, unsigned version);
 void cluster_value(const char *word, unsigned version, uint8_t *bytes,
                    size_t len);
@@ -201,8 +228,13 @@ void cluster_expect(struct cluster *c, const char *lines);
 /* ---- Checks (cluster_check.c) ----------------------------------------------
  */
 
-/* After every step. */
+/* After every turn in which a node did something: I1 to I4 and the bounds as
+ * far as its turn can have changed them; after every step: I7. */
+void cluster_check_node(struct cluster *c, int i);
 void cluster_check_step(struct cluster *c);
+/* All nodes that are up, awake and not cut off have one view, of nobody that
+ * is down, with no former views to ask and nothing to move. */
+bool cluster_is_settled(const struct cluster *c);
 /* Everything has ended and nothing is left: I9, and every slot's bytes. */
 bool cluster_is_at_rest(struct cluster *c, const char **what_p);
 void cluster_check_rest(struct cluster *c);

@@ -16,15 +16,29 @@
 /* One-sided reads of one peer under way, as read_pull.c bounds them. */
 #define WINDOW_GETS 256u
 
-static struct cluster_node *holder_of(struct cluster *c, uint64_t incarnation)
+static struct cluster_node *holder_of(const struct cluster *c,
+                                      uint64_t incarnation)
 {
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (int i = 0; i < c->n_nodes_max; i++) {
         struct cluster_node *n = &c->nodes[i];
         if (n->state != CLUSTER_DOWN && n->incarnation == incarnation) {
             return n;
         }
     }
     return NULL;
+}
+
+static bool has_dead_members(const struct cluster *c,
+                             const struct pc_ring *ring)
+{
+    size_t n;
+    const struct pc_member *members = pc_ring_members(ring, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (holder_of(c, members[i].incarnation) == NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- I1 to I4: records and slots ------------------------------------------
@@ -145,7 +159,8 @@ static void check_deadlines(struct cluster *c)
         uint64_t end =
             op->deadline_ns > n->awake_ns ? op->deadline_ns : n->awake_ns;
         if (!op->killed && !n->frozen && now > end + c->slack_ns) {
-            cluster_fail(c, "I7: %c %s is late", 'a' + op->node, op->words);
+            cluster_fail(c, "I7: %s %s is late", cluster_name(op->node),
+                         op->words);
         }
     }
 }
@@ -215,18 +230,41 @@ static void check_causes(struct cluster *c, const struct cluster_node *n)
     }
 }
 
+void cluster_check_node(struct cluster *c, int i)
+{
+    const struct cluster_node *n = &c->nodes[i];
+    if (n->state != CLUSTER_DOWN) {
+        check_shard(c, n);
+        check_headers(c, n);
+        check_bounds(c, n);
+        check_causes(c, n);
+    }
+}
+
 void cluster_check_step(struct cluster *c)
 {
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
-        const struct cluster_node *n = &c->nodes[i];
-        if (n->state != CLUSTER_DOWN) {
-            check_shard(c, n);
-            check_headers(c, n);
-            check_bounds(c, n);
-            check_causes(c, n);
-        }
-    }
     check_deadlines(c);
+}
+
+bool cluster_is_settled(const struct cluster *c)
+{
+    uint64_t view = 0;
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        const struct cluster_node *n = &c->nodes[i];
+        if (n->state != CLUSTER_UP || n->frozen || n->is_cut) {
+            continue;
+        }
+        uint64_t mine = pc_ring_view(n->node->ring);
+        if (!pc_cluster_is_joined(n->node->cluster) || n->node->n_former > 0 ||
+            n->node->republish.busy || (view != 0 && mine != view)) {
+            return false;
+        }
+        if (view == 0 && has_dead_members(c, n->node->ring)) {
+            return false;
+        }
+        view = mine;
+    }
+    return true;
 }
 
 /* ---- At rest ----------------------------------------------------------------
@@ -279,7 +317,7 @@ bool cluster_is_at_rest(struct cluster *c, const char **what_p)
     if (!pc_list_is_empty(&c->ops)) {
         *what_p = "operations of the test";
     }
-    for (int i = 0; i < CLUSTER_NODES_MAX && *what_p == NULL; i++) {
+    for (int i = 0; i < c->n_nodes_max && *what_p == NULL; i++) {
         const struct cluster_node *n = &c->nodes[i];
         if (n->state != CLUSTER_DOWN) {
             *what_p = n->state == CLUSTER_CLOSING ? "a closing node"
@@ -376,7 +414,7 @@ static bool check_is_held(void *arg, const struct pc_record *record)
 
 void cluster_check_directory(struct cluster *c)
 {
-    for (int i = 0; i < CLUSTER_NODES_MAX; i++) {
+    for (int i = 0; i < c->n_nodes_max; i++) {
         struct check_owner check = {c, &c->nodes[i]};
         size_t at = 0;
         if (c->nodes[i].state != CLUSTER_UP) {

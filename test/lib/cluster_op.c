@@ -9,6 +9,7 @@
 #include "test.h"
 
 #include "cluster.h"
+#include "history.h"
 
 #include "base/digest.h"
 
@@ -71,6 +72,14 @@ static size_t word_of(const struct cluster_op *op, size_t i, char *word)
     memcpy(word, at, len);
     word[len] = '\0';
     return len;
+}
+
+void cluster_op_word(const struct cluster_op *op, size_t i, char *word,
+                     size_t len)
+{
+    char text[64];
+    (void)word_of(op, i, text);
+    snprintf(word, len, "%s", text);
 }
 
 static size_t count_words(const char *words)
@@ -204,7 +213,7 @@ static void say(struct cluster_op *op)
             at += (size_t)snprintf(text + at, sizeof(text) - at, " x%zu", n);
         }
     }
-    cluster_trace(op->cluster, "%c %s %s: %s", 'a' + op->node,
+    cluster_trace(op->cluster, "%s %s %s: %s", cluster_name(op->node),
                   verb_name(op->verb), op->words, text);
 }
 
@@ -241,8 +250,8 @@ static void check_bytes(struct cluster_op *op, size_t i)
     bool matters = !pattern || item->status == PEERCACHE_SIZE_MISMATCH ||
                    item->status == PEERCACHE_INVALID;
     if (matters && !holds(item, bytes, len)) {
-        cluster_fail(op->cluster, "%c %s %s: %s%s, and wrong bytes",
-                     'a' + op->node, verb_name(op->verb), word,
+        cluster_fail(op->cluster, "%s %s %s: %s%s, and wrong bytes",
+                     cluster_name(op->node), verb_name(op->verb), word,
                      peercache_status_name(item->status),
                      source_name(item->source));
     }
@@ -286,6 +295,9 @@ static void seal_off(struct cluster_op *op)
         cluster_fail(op->cluster, "memory cannot be taken away");
     }
     op->ended = true;
+    if (op->cluster->history != NULL) {
+        history_ended(op->cluster->history, op);
+    }
 }
 
 /* Half of the operations use a callback and give the handle back in it. */
@@ -326,7 +338,10 @@ void cluster_reap(struct cluster *c)
             pc_list_push_back(&c->ended, &op->link);
             c->nodes[op->node].n_running--;
             if (!op->quiet && !op->killed) {
+                struct history *h = c->history;
+                c->history = NULL; /* It has its own line of it. */
                 say(op);
+                c->history = h;
             }
         }
     }
@@ -397,9 +412,11 @@ struct cluster_op *cluster_begin(struct cluster *c,
         register_memory(op);
     }
     op->started_ns = cluster_now(c);
-    op->deadline_ns =
-        op->started_ns + (call->timeout_ns != 0 ? call->timeout_ns
-                                                : node->settings.op_timeout_ns);
+    op->timeout_ns =
+        call->timeout_ns != 0 ? call->timeout_ns : node->settings.op_timeout_ns;
+    op->flags = call->flags;
+    op->deadline_ns = pc_sim_world_time(
+        c->nodes[op->node].host, pc_clock_now(&node->clock) + op->timeout_ns);
     peercache_op_params_t params = {.struct_size = sizeof(params),
                                     .item_size = sizeof(peercache_item_t),
                                     .flags = call->flags,
@@ -414,10 +431,12 @@ struct cluster_op *cluster_begin(struct cluster *c,
     c->counts.n_ops++;
     int before = c->acting;
     c->acting = op->node;
+    pc_engine_refresh(&node->engine);
+    c->nodes[op->node].busy = true;
     peercache_status_t status = submit(op, &params);
     c->acting = before;
     if (status != PEERCACHE_IN_PROGRESS) {
-        cluster_fail(c, "%c %s is refused: %s", 'a' + op->node,
+        cluster_fail(c, "%s %s is refused: %s", cluster_name(op->node),
                      verb_name(op->verb), peercache_status_name(status));
     }
     if (op->ended) {
@@ -467,8 +486,10 @@ void cluster_pick_word(struct cluster *c, int i, char kind, const char *owners,
 
 void cluster_cancel(struct cluster_op *op)
 {
+    struct cluster *c = op->cluster;
     op->canceled = true;
     if (!op->ended) {
+        c->nodes[op->node].busy = true;
         peercache_op_cancel(op->op);
     }
 }
@@ -479,7 +500,7 @@ void cluster_wait(struct cluster_op *op)
     uint64_t limit = op->deadline_ns + 2 * c->slack_ns;
     while (!op->ended) {
         if (cluster_now(c) >= limit) {
-            cluster_fail(c, "%c %s %s does not end", 'a' + op->node,
+            cluster_fail(c, "%s %s %s does not end", cluster_name(op->node),
                          verb_name(op->verb), op->words);
         }
         cluster_step(c, limit);

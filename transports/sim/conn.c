@@ -95,7 +95,9 @@ struct pc_link_conn *pc_sim_conn_connect(struct pc_link *link,
     conn->state = PC_SIM_CONNECTING;
     conn->owed = PC_SIM_OWES_CONNECTED;
     conn->arg = arg;
-    conn->deadline_ns = deadline_ns;
+    conn->deadline_ns = deadline_ns == UINT64_MAX
+                            ? UINT64_MAX
+                            : pc_sim_world_time(link->host, deadline_ns);
     struct pc_sim_host *host = link->host;
     struct pc_sim_listener *listener = pc_sim_listener_find(host, address);
     struct pc_sim_host *to =
@@ -105,8 +107,8 @@ struct pc_link_conn *pc_sim_conn_connect(struct pc_link *link,
     pc_sim_trace(host->sim, "%s -> %s connect %s", host->name, conn->peer,
                  cls == PC_LINK_BULK ? "bulk" : "control");
     conn->wire = pc_sim_wire_open(host, address, cls, conn);
-    if (deadline_ns != UINT64_MAX) {
-        pc_sim_schedule(host->sim, &conn->timer, deadline_ns);
+    if (conn->deadline_ns != UINT64_MAX) {
+        pc_sim_schedule(host->sim, &conn->timer, conn->deadline_ns);
     }
     return conn;
 }

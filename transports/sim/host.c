@@ -15,7 +15,8 @@ struct pair
     uint64_t other_id;
     bool has_path;
     struct pc_sim_path path;
-    bool cut;
+    bool cut_up; /* What goes to the higher id is dropped. */
+    bool cut_down;
 };
 
 static struct pc_sim_machine *machine_get(struct pc_sim *sim, const char *name)
@@ -72,6 +73,7 @@ struct pc_sim_host *pc_sim_host_add(struct pc_sim *sim, const char *name,
     host->machine = machine_get(sim, machine);
     host->can_get = true;
     host->fabric_version = 1;
+    pc_sim_set_clock(host, sim->now_ns, 0);
     pc_list_init(&host->pairs);
     pc_list_init(&host->links);
     pc_list_init(&host->fabrics);
@@ -120,6 +122,50 @@ bool pc_sim_host_is_ready(const struct pc_sim_host *host)
 {
     return pc_sim_host_is_running(host) &&
            (pc_sim_links_are_ready(host) || pc_sim_fabrics_are_ready(host));
+}
+
+/* ---- Its clock ----------------------------------------------------------- */
+
+#define MILLION 1000000
+
+static uint64_t host_now(void *arg)
+{
+    const struct pc_sim_host *host = arg;
+    int64_t passed = (int64_t)(host->sim->now_ns - host->set_ns);
+    return host->clock_ns + (uint64_t)(passed + passed / MILLION * host->ppm +
+                                       passed % MILLION * host->ppm / MILLION);
+}
+
+struct pc_clock pc_sim_host_clock(struct pc_sim_host *host)
+{
+    return (struct pc_clock){host_now, host};
+}
+
+void pc_sim_set_clock(struct pc_sim_host *host, uint64_t now_ns, int32_t ppm)
+{
+    PC_ASSERT(ppm > -MILLION / 2 && ppm < MILLION / 2);
+    host->clock_ns = now_ns;
+    host->set_ns = host->sim->now_ns;
+    host->ppm = ppm;
+}
+
+/* Rounded up, so that the host's clock does show it then. */
+uint64_t pc_sim_world_time(const struct pc_sim_host *host, uint64_t time_ns)
+{
+    if (time_ns <= host->clock_ns) {
+        return host->set_ns;
+    }
+    uint64_t ahead = time_ns - host->clock_ns;
+    if (host->ppm == 0) {
+        return ahead < UINT64_MAX - host->set_ns ? host->set_ns + ahead
+                                                 : UINT64_MAX;
+    }
+    if (ahead > 1000000 * PC_S) {
+        return UINT64_MAX; /* Never, as runs go. */
+    }
+    uint64_t rate = (uint64_t)(MILLION + host->ppm);
+    return host->set_ns + ahead / rate * MILLION +
+           (ahead % rate * MILLION + rate - 1) / rate + 2;
 }
 
 /* ---- Pairs --------------------------------------------------------------- */
@@ -213,13 +259,19 @@ void pc_sim_set_window(struct pc_sim *sim, size_t window)
 
 /* ---- Faults -------------------------------------------------------------- */
 
-bool pc_sim_is_cut(const struct pc_sim_host *a, const struct pc_sim_host *b)
+bool pc_sim_is_cut_to(const struct pc_sim_host *from,
+                      const struct pc_sim_host *to)
 {
-    if (a->island != b->island) {
+    if (from->island != to->island) {
         return true;
     }
-    const struct pair *pair = pair_find(a, b);
-    return pair != NULL && pair->cut;
+    const struct pair *pair = pair_find(from, to);
+    return pair != NULL && (from->id <= to->id ? pair->cut_up : pair->cut_down);
+}
+
+bool pc_sim_is_cut(const struct pc_sim_host *a, const struct pc_sim_host *b)
+{
+    return pc_sim_is_cut_to(a, b) || pc_sim_is_cut_to(b, a);
 }
 
 static void resume(struct pc_sim *sim)
@@ -232,14 +284,26 @@ void pc_sim_cut(struct pc_sim *sim, struct pc_sim_host *a,
                 struct pc_sim_host *b)
 {
     pc_sim_trace(sim, "cut %s | %s", a->name, b->name);
-    pair_get(a, b)->cut = true;
+    struct pair *pair = pair_get(a, b);
+    pair->cut_up = true;
+    pair->cut_down = true;
+}
+
+void pc_sim_cut_one_way(struct pc_sim *sim, struct pc_sim_host *from,
+                        struct pc_sim_host *to)
+{
+    pc_sim_trace(sim, "cut %s -> %s", from->name, to->name);
+    struct pair *pair = pair_get(from, to);
+    *(from->id <= to->id ? &pair->cut_up : &pair->cut_down) = true;
 }
 
 void pc_sim_heal(struct pc_sim *sim, struct pc_sim_host *a,
                  struct pc_sim_host *b)
 {
     pc_sim_trace(sim, "heal %s | %s", a->name, b->name);
-    pair_get(a, b)->cut = false;
+    struct pair *pair = pair_get(a, b);
+    pair->cut_up = false;
+    pair->cut_down = false;
     resume(sim);
 }
 
@@ -255,6 +319,23 @@ void pc_sim_break(struct pc_sim *sim, struct pc_sim_host *a,
 {
     pc_sim_trace(sim, "break %s | %s", a->name, b->name);
     pc_sim_wires_break(sim, a, b);
+}
+
+void pc_sim_break_late(struct pc_sim *sim, struct pc_sim_host *a,
+                       struct pc_sim_host *b, uint64_t late_ns)
+{
+    pc_sim_trace(sim, "%s gives up its connections with %s", a->name, b->name);
+    pc_sim_wires_break_late(sim, a, b, late_ns);
+}
+
+uint64_t pc_sim_host_broke_ns(const struct pc_sim_host *host)
+{
+    return host->broke_ns;
+}
+
+uint64_t pc_sim_host_bytes(const struct pc_sim_host *host)
+{
+    return host->n_bytes;
 }
 
 void pc_sim_kill(struct pc_sim_host *host)

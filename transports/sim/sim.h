@@ -19,7 +19,16 @@
  *   freeze      window fills, silence   native: go on,        stays readable
  *                                       others: stall
  *   cut / heal  stall / go on           stall / go on         stays readable
+ *   one way     as a cut for what       stall / go on         stays readable
+ *               goes that way; what
+ *               goes the other way
+ *               lands, unconfirmed
  *   break       reset, data lost        -                     -
+ *   break late  one end learns at once, -                     -
+ *               the other takes in what
+ *               was under way, later
+ *   loss        a chunk and all behind  -                     -
+ *               it wait for a resend
  *
  * As with TCP's user timeout, a sender that is cut off for longer than the
  * link's stall_ns gives its connection up (TIMED_OUT), and so does one whose
@@ -46,6 +55,12 @@ struct pc_sim *pc_sim_create(uint64_t seed);
 /* When no link and no fabric of its hosts is open any more. */
 void pc_sim_destroy(struct pc_sim *sim);
 struct pc_clock pc_sim_clock(struct pc_sim *sim);
+/* The clock of one host: it begins anywhere and goes wrong by so many parts in
+ * a million. */
+struct pc_clock pc_sim_host_clock(struct pc_sim_host *host);
+void pc_sim_set_clock(struct pc_sim_host *host, uint64_t now_ns, int32_t ppm);
+/* The world's time at which the host's clock will show this. */
+uint64_t pc_sim_world_time(const struct pc_sim_host *host, uint64_t time_ns);
 /* A number below bound from the world's seed, for whoever drives the nodes. */
 uint64_t pc_sim_rand_below(struct pc_sim *sim, uint64_t bound);
 
@@ -66,8 +81,9 @@ const char *pc_sim_host_ip(const struct pc_sim_host *host);
 /* Whether progress() of its link or fabric would find work now. */
 bool pc_sim_host_is_ready(const struct pc_sim_host *host);
 
-/* Both seams. Their deadlines are times of the world's clock. What link.h
- * leaves open is as in transports/socket. */
+/* Both seams. Their deadlines are times of the host's clock, which is the
+ * world's until it is set. What link.h leaves open is as in transports/socket.
+ */
 const struct pc_link_ops *pc_sim_link(void);
 const struct pc_fabric_ops *pc_sim_fabric(void);
 
@@ -79,6 +95,8 @@ struct pc_sim_path
     uint64_t latency_max_ns;
     uint64_t bandwidth; /* Bytes a second of one connection; 0: no limit. */
     uint32_t break_ppm; /* Chunks in a million that break the connection. */
+    uint32_t loss_ppm;  /* Items in a million that are sent again, 200 ms or
+                         * more later; a stream loses nothing but time. */
     bool native;        /* Gets run without the owner's CPU. */
 };
 
@@ -97,6 +115,10 @@ void pc_sim_set_window(struct pc_sim *sim, size_t window);
  * on connections that still live. */
 void pc_sim_cut(struct pc_sim *sim, struct pc_sim_host *a,
                 struct pc_sim_host *b);
+/* Drop only what goes from one to the other: streams the other way go on until
+ * their window is full or their sender gives up unheard. */
+void pc_sim_cut_one_way(struct pc_sim *sim, struct pc_sim_host *from,
+                        struct pc_sim_host *to);
 void pc_sim_heal(struct pc_sim *sim, struct pc_sim_host *a,
                  struct pc_sim_host *b);
 /* The same for groups: hosts on different islands (0 to begin with) do not
@@ -105,6 +127,15 @@ void pc_sim_set_island(struct pc_sim_host *host, unsigned island);
 /* Reset all connections between two hosts; what is under way is lost. */
 void pc_sim_break(struct pc_sim *sim, struct pc_sim_host *a,
                   struct pc_sim_host *b);
+
+/* The kernel of a gives all connections with b up, and what it has sent on them
+ * arrives late_ns later, when new connections have long replaced them. */
+void pc_sim_break_late(struct pc_sim *sim, struct pc_sim_host *a,
+                       struct pc_sim_host *b, uint64_t late_ns);
+/* When a connection of this host last broke; 0: never. */
+uint64_t pc_sim_host_broke_ns(const struct pc_sim_host *host);
+/* Bytes that it sent on connections and received. */
+uint64_t pc_sim_host_bytes(const struct pc_sim_host *host);
 
 /* ---- Faults of a host ---------------------------------------------------- */
 

@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The least time after which a kernel sends again what it got no answer to. */
+#define RESEND_NS (200 * PC_MS)
+/* Of Ethernet, IP and TCP with time stamps, on the wire. */
+enum { HEADER_BYTES = 66 };
+
 static int end_of(const struct pc_sim_flow *flow)
 {
     return flow == &flow->wire->flows[0] ? 0 : 1;
@@ -83,8 +88,18 @@ static void reset_flow(struct pc_sim_wire *wire, int end)
     pc_sim_wire_push(wire, end, pc_sim_item_new(PC_SIM_RST, 0));
 }
 
+static void note_break(struct pc_sim_wire *wire)
+{
+    for (int i = 0; i < 2; i++) {
+        if (wire->hosts[i] != NULL) {
+            wire->hosts[i]->broke_ns = wire->sim->now_ns;
+        }
+    }
+}
+
 static void wire_break(struct pc_sim_wire *wire)
 {
+    note_break(wire);
     reset_flow(wire, 0);
     reset_flow(wire, 1);
 }
@@ -151,9 +166,14 @@ static void flow_event(struct pc_sim_event *event)
         if (item->due_ns > sim->now_ns) {
             break;
         }
-        if (pc_sim_is_cut(host_at(wire, 0), host_at(wire, 1))) {
+        struct pc_sim_host *from = host_at(wire, end_of(flow));
+        struct pc_sim_host *to = host_at(wire, 1 - end_of(flow));
+        if (pc_sim_is_cut_to(from, to)) {
             flow->held_ns = sim->now_ns;
             return;
+        }
+        if (flow->unheard_ns == 0 && pc_sim_is_cut_to(to, from)) {
+            flow->unheard_ns = sim->now_ns;
         }
         pc_list_remove(&item->in_flow);
         arrive(flow, item);
@@ -227,6 +247,14 @@ void pc_sim_wire_push(struct pc_sim_wire *wire, int end,
         flow->latency_ns = pc_sim_latency(from, to);
     }
     item->due_ns = flow->busy_ns + flow->latency_ns;
+    while (path.loss_ppm > 0 &&
+           pc_sim_rand_below(sim, 1000000) < path.loss_ppm) {
+        item->due_ns += RESEND_NS;
+    }
+    if (item->kind != PC_SIM_ACK) {
+        from->n_bytes += item->len + HEADER_BYTES;
+        to->n_bytes += item->len + HEADER_BYTES;
+    }
     if (!pc_list_is_empty(&flow->in_flight)) {
         struct pc_sim_item *last =
             PC_CONTAINER_OF(flow->in_flight.prev, struct pc_sim_item, in_flow);
@@ -247,12 +275,16 @@ bool pc_sim_wire_has_room(const struct pc_sim_wire *wire, int end)
 
 uint64_t pc_sim_wire_held_ns(const struct pc_sim_wire *wire, int end)
 {
-    return wire->flows[end].held_ns;
+    const struct pc_sim_flow *flow = &wire->flows[end];
+    bool unheard = flow->unheard_ns != 0 &&
+                   (flow->held_ns == 0 || flow->unheard_ns < flow->held_ns);
+    return unheard ? flow->unheard_ns : flow->held_ns;
 }
 
 bool pc_sim_wire_is_moving(const struct pc_sim_wire *wire, int end)
 {
-    return !pc_list_is_empty(&wire->flows[end].in_flight);
+    return !pc_list_is_empty(&wire->flows[end].in_flight) ||
+           wire->flows[end].unheard_ns != 0;
 }
 
 /* ---- Receiving ----------------------------------------------------------- */
@@ -328,6 +360,35 @@ void pc_sim_wires_break(struct pc_sim *sim, const struct pc_sim_host *a,
     }
 }
 
+/* The end of `a` is reset at once; what it had sent stays on its way. */
+static void give_up(struct pc_sim_wire *wire, int end, uint64_t late_ns)
+{
+    struct pc_sim_flow *flow = &wire->flows[end];
+    note_break(wire);
+    reset_flow(wire, 1 - end);
+    for (struct pc_list *at = flow->in_flight.next; at != &flow->in_flight;
+         at = at->next) {
+        PC_CONTAINER_OF(at, struct pc_sim_item, in_flow)->due_ns += late_ns;
+    }
+    if (!pc_list_is_empty(&flow->in_flight)) {
+        schedule_first(flow);
+    }
+    pc_sim_wire_push(wire, end, pc_sim_item_new(PC_SIM_RST, 0));
+}
+
+void pc_sim_wires_break_late(struct pc_sim *sim, const struct pc_sim_host *a,
+                             const struct pc_sim_host *b, uint64_t late_ns)
+{
+    for (struct pc_list *at = sim->wires.next; at != &sim->wires;
+         at = at->next) {
+        struct pc_sim_wire *wire =
+            PC_CONTAINER_OF(at, struct pc_sim_wire, in_sim);
+        if (joins(wire, a, b)) {
+            give_up(wire, wire->hosts[0] == a ? 0 : 1, late_ns);
+        }
+    }
+}
+
 /* What it had sent still arrives, then the reset of its kernel. */
 void pc_sim_wires_host_died(struct pc_sim_host *host)
 {
@@ -354,7 +415,11 @@ void pc_sim_wires_resume(struct pc_sim *sim)
         struct pc_sim_host *b = host_at(wire, 1);
         for (int i = 0; i < 2; i++) {
             struct pc_sim_flow *flow = &wire->flows[i];
-            if (flow->held_ns != 0 && !pc_sim_is_cut(a, b)) {
+            if (!pc_sim_is_cut(a, b)) {
+                flow->unheard_ns = 0;
+            }
+            if (flow->held_ns != 0 &&
+                !pc_sim_is_cut_to(i == 0 ? a : b, i == 0 ? b : a)) {
                 flow->held_ns = 0;
                 /* Retransmission has backed off meanwhile. */
                 pc_sim_schedule(sim, &flow->event,

@@ -44,6 +44,7 @@ struct pc_sim_flow
     struct pc_list arrived;
     uint64_t busy_ns;    /* The line is free again. */
     uint64_t held_ns;    /* Cut off since; 0: not. */
+    uint64_t unheard_ns; /* It arrives, and its sender does not hear of it. */
     uint64_t latency_ns; /* Of what was pushed last. */
     size_t n_unacked;    /* Bytes sent that the sender does not know as read. */
     size_t n_unclaimed;  /* Bytes read that no acknowledgement named yet. */

@@ -86,6 +86,11 @@ struct pc_sim_host
     unsigned island;
     uint32_t fabric_version;
     uint64_t slow_ns;
+    uint64_t clock_ns; /* What its clock showed when it was set, */
+    uint64_t set_ns;   /* and the world's time then. */
+    int64_t ppm;
+    uint64_t broke_ns;
+    uint64_t n_bytes;
     struct pc_list pairs;   /* With hosts of a higher id. */
     struct pc_list links;   /* Open ones. */
     struct pc_list fabrics; /* Open ones. */
@@ -109,7 +114,9 @@ bool pc_sim_is_scheduled(const struct pc_sim_event *event);
 
 struct pc_sim_path pc_sim_path_of(const struct pc_sim_host *a,
                                   const struct pc_sim_host *b);
-/* Whether nothing gets through between the two now. */
+/* Whether nothing gets through now: this way, or at least one way. */
+bool pc_sim_is_cut_to(const struct pc_sim_host *from,
+                      const struct pc_sim_host *to);
 bool pc_sim_is_cut(const struct pc_sim_host *a, const struct pc_sim_host *b);
 /* How long something takes from one to the other; random. */
 uint64_t pc_sim_latency(const struct pc_sim_host *a,
@@ -127,6 +134,8 @@ void pc_sim_wires_resume(struct pc_sim *sim);
 void pc_sim_wires_host_died(struct pc_sim_host *host);
 void pc_sim_wires_break(struct pc_sim *sim, const struct pc_sim_host *a,
                         const struct pc_sim_host *b);
+void pc_sim_wires_break_late(struct pc_sim *sim, const struct pc_sim_host *a,
+                             const struct pc_sim_host *b, uint64_t late_ns);
 void pc_sim_wires_free(struct pc_sim *sim);
 void pc_sim_links_host_buried(struct pc_sim_host *host);
 bool pc_sim_links_are_ready(const struct pc_sim_host *host);

@@ -1,0 +1,403 @@
+#include "test.h"
+
+#include "history.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    DUTIES_MAX = 16, /* Of one word; older ones are forgotten. */
+    HOLDERS_MAX = 4,
+    WORD_LEN = 24,
+    TEXT_LEN = 72,
+    NOTES_TOLD = 60
+};
+
+struct holder
+{
+    int node;
+    uint64_t incarnation;
+    uint64_t generation;
+};
+
+/* These holders have the value, as an owner has confirmed. */
+struct duty
+{
+    uint64_t since_ns;
+    size_t length;
+    unsigned n_holders;
+    struct holder holders[HOLDERS_MAX];
+};
+
+struct history_word
+{
+    struct pc_digest digest;
+    char word[WORD_LEN];
+    unsigned next; /* Place of the next duty. */
+    struct duty duties[DUTIES_MAX];
+};
+
+struct history_event
+{
+    uint64_t begin_ns, end_ns;
+    int node;
+    int word; /* -1: a note for all. */
+    char text[TEXT_LEN];
+};
+
+struct history *history_create(struct cluster *c)
+{
+    struct history *h = calloc(1, sizeof(*h));
+    h->cluster = c;
+    h->grace_ns = PC_S;
+    h->patience_ns = PC_S;
+    h->moves_excuse = true;
+    h->unsettled_ns = cluster_now(c);
+    c->history = h;
+    return h;
+}
+
+void history_destroy(struct history *h)
+{
+    if (h != NULL) {
+        free(h->words);
+        free(h->events);
+        free(h);
+    }
+}
+
+/* ---- Writing down ---------------------------------------------------------
+ */
+
+static struct history_event *add_event(struct history *h, int word)
+{
+    if (h->n_events == h->events_capacity) {
+        h->events_capacity = 2 * h->events_capacity + 256;
+        h->events = realloc(h->events, h->events_capacity * sizeof(*h->events));
+    }
+    struct history_event *event = &h->events[h->n_events++];
+    event->begin_ns = event->end_ns = cluster_now(h->cluster);
+    event->node = -1;
+    event->word = word;
+    event->text[0] = '\0';
+    return event;
+}
+
+static int find_digest(const struct history *h, struct pc_digest digest)
+{
+    for (size_t i = 0; i < h->n_words; i++) {
+        if (pc_digest_equal(h->words[i].digest, digest)) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static struct history_word *get_word(struct history *h, struct pc_digest digest,
+                                     const char *text)
+{
+    int at = find_digest(h, digest);
+    if (at < 0) {
+        if (h->n_words == h->words_capacity) {
+            h->words_capacity = 2 * h->words_capacity + 64;
+            h->words = realloc(h->words, h->words_capacity * sizeof(*h->words));
+        }
+        at = (int)h->n_words++;
+        memset(&h->words[at], 0, sizeof(h->words[at]));
+        h->words[at].digest = digest;
+        snprintf(h->words[at].word, WORD_LEN, "%s", text);
+    }
+    return &h->words[at];
+}
+
+void history_note(struct history *h, const char *text)
+{
+    struct history_event *event = add_event(h, -1);
+    snprintf(event->text, sizeof(event->text), "%s", text);
+}
+
+void history_gone(void *arg, const struct pc_place *place, enum pc_gone why)
+{
+    static const char *const whys[] = {"evicts", "removes", "replaces"};
+    const struct cluster_node *n = arg;
+    struct history *h = n->cluster->history;
+    if (h == NULL || find_digest(h, place->digest) < 0) {
+        return;
+    }
+    struct history_event *event = add_event(h, find_digest(h, place->digest));
+    event->node = (int)(n - n->cluster->nodes);
+    snprintf(event->text, sizeof(event->text), "%s generation %" PRIu64,
+             whys[why], place->generation);
+}
+
+void history_step(struct history *h)
+{
+    if (!cluster_is_settled(h->cluster)) {
+        h->unsettled_ns = cluster_now(h->cluster);
+    }
+}
+
+void history_forget(struct history *h)
+{
+    for (size_t i = 0; i < h->n_words; i++) {
+        memset(h->words[i].duties, 0, sizeof(h->words[i].duties));
+    }
+}
+
+/* ---- Duties ---------------------------------------------------------------
+ */
+
+static void add_duty(struct history *h, struct history_word *word,
+                     const struct duty *duty)
+{
+    word->duties[word->next++ % DUTIES_MAX] = *duty;
+    struct history_event *event = add_event(h, (int)(word - h->words));
+    size_t at = (size_t)snprintf(event->text, TEXT_LEN, "must be found at");
+    for (unsigned k = 0; k < duty->n_holders && at + 16 < TEXT_LEN; k++) {
+        at += (size_t)snprintf(
+            event->text + at, TEXT_LEN - at, " %s(%" PRIu64 ")",
+            cluster_name(duty->holders[k].node), duty->holders[k].generation);
+    }
+}
+
+static bool holds(struct cluster *c, int i, struct pc_digest digest,
+                  struct pc_place *place)
+{
+    const struct cluster_node *n = &c->nodes[i];
+    return n->state != CLUSTER_DOWN &&
+           pc_store_find(n->node->store, digest, false, place);
+}
+
+/* Whether a shard has the record of this holder, generation and all. */
+static bool is_published(struct cluster *c, int i, const struct pc_place *place)
+{
+    struct pc_record records[32];
+    for (int k = 0; k < c->n_nodes_max; k++) {
+        if (c->nodes[k].state == CLUSTER_DOWN) {
+            continue;
+        }
+        size_t n = pc_shard_lookup(c->nodes[k].node->shard, place->digest,
+                                   records, 32);
+        for (size_t r = 0; r < n && r < 32; r++) {
+            if (records[r].incarnation == c->nodes[i].incarnation &&
+                records[r].generation == place->generation) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void add_holder(struct cluster *c, struct duty *duty, int i,
+                       uint64_t generation)
+{
+    if (duty->n_holders < HOLDERS_MAX) {
+        duty->holders[duty->n_holders++] =
+            (struct holder){i, c->nodes[i].incarnation, generation};
+    }
+}
+
+/* The putter itself has it; else some of those who had it before. */
+static void on_put(struct history *h, const struct cluster_op *op,
+                   struct history_word *word, size_t length)
+{
+    struct cluster *c = h->cluster;
+    struct duty duty = {.since_ns = cluster_now(c), .length = length};
+    struct pc_place place;
+    if (holds(c, op->node, word->digest, &place) && place.length == length) {
+        add_holder(c, &duty, op->node, place.generation);
+    }
+    bool stored = duty.n_holders > 0;
+    for (int i = 0; i < c->n_nodes_max && !stored; i++) {
+        if (holds(c, i, word->digest, &place) && place.length == length &&
+            is_published(c, i, &place)) {
+            add_holder(c, &duty, i, place.generation);
+        }
+    }
+    if (duty.n_holders > 0) {
+        add_duty(h, word, &duty);
+    }
+}
+
+void history_adopt(struct history *h)
+{
+    struct cluster *c = h->cluster;
+    for (size_t w = 0; w < h->n_words; w++) {
+        for (int i = 0; i < c->n_nodes_max; i++) {
+            struct pc_place place;
+            if (c->nodes[i].state == CLUSTER_UP &&
+                holds(c, i, h->words[w].digest, &place)) {
+                struct duty duty = {.since_ns = cluster_now(c),
+                                    .length = place.length};
+                add_holder(c, &duty, i, place.generation);
+                add_duty(h, &h->words[w], &duty);
+            }
+        }
+    }
+}
+
+/* ---- Judging --------------------------------------------------------------
+ */
+
+/* Nothing was wrong with the node since then, less the grace. */
+static bool is_well(const struct history *h, const struct cluster_node *n,
+                    uint64_t since_ns)
+{
+    if (n->state != CLUSTER_UP || n->frozen || n->is_cut || n->is_slow) {
+        return false;
+    }
+    uint64_t last = pc_sim_host_broke_ns(n->host);
+    last = last > n->trouble_ns ? last : n->trouble_ns;
+    return last == 0 || last + h->grace_ns < since_ns;
+}
+
+static bool owners_are_well(const struct history *h, int reader,
+                            struct pc_digest digest, uint64_t since_ns)
+{
+    const struct cluster *c = h->cluster;
+    const struct pc_ring *ring = c->nodes[reader].node->ring;
+    struct pc_owners owners;
+    size_t n_members;
+    const struct pc_member *members = pc_ring_members(ring, &n_members);
+    pc_ring_owners(ring, digest, &owners);
+    for (uint32_t k = 0; k < owners.n; k++) {
+        bool well = false;
+        for (int i = 0; i < c->n_nodes_max && !well; i++) {
+            well = c->nodes[i].incarnation ==
+                       members[owners.index[k]].incarnation &&
+                   is_well(h, &c->nodes[i], since_ns);
+        }
+        if (!well) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool duty_holds(const struct history *h, const struct history_word *word,
+                       const struct duty *duty, uint64_t since_ns)
+{
+    struct cluster *c = h->cluster;
+    bool all = duty->n_holders > 0 && duty->since_ns <= since_ns;
+    for (unsigned k = 0; k < duty->n_holders && all; k++) {
+        const struct holder *holder = &duty->holders[k];
+        const struct cluster_node *n = &c->nodes[holder->node];
+        struct pc_place place;
+        all = n->state == CLUSTER_UP && n->incarnation == holder->incarnation &&
+              is_well(h, n, since_ns) &&
+              holds(c, holder->node, word->digest, &place) &&
+              place.generation == holder->generation;
+    }
+    return all;
+}
+
+/* A duty that this item should have met; NULL: none. */
+static const struct duty *find_duty(const struct history *h,
+                                    const struct cluster_op *op,
+                                    const struct history_word *word,
+                                    size_t length)
+{
+    for (unsigned d = 0; d < DUTIES_MAX; d++) {
+        const struct duty *duty = &word->duties[d];
+        if ((op->verb == PC_VERB_EXISTS || duty->length == length) &&
+            duty_holds(h, word, duty, op->started_ns)) {
+            return duty;
+        }
+    }
+    return NULL;
+}
+
+static bool is_excused(const struct history *h, const struct cluster_op *op,
+                       struct pc_digest digest, peercache_status_t status)
+{
+    const struct cluster_node *n = &h->cluster->nodes[op->node];
+    if (op->killed || op->canceled || !is_well(h, n, op->started_ns) ||
+        !owners_are_well(h, op->node, digest, op->started_ns)) {
+        return true;
+    }
+    if (status != PEERCACHE_NOT_FOUND && op->timeout_ns < h->patience_ns) {
+        return true; /* It had too little time to see all of it. */
+    }
+    return h->moves_excuse && (h->unsettled_ns >= op->started_ns ||
+                               !cluster_is_settled(h->cluster));
+}
+
+static void tell(const struct history *h, const struct history_word *word)
+{
+    size_t first = h->n_events;
+    unsigned n_notes = 0;
+    for (; first > 0 && n_notes < NOTES_TOLD; first--) {
+        n_notes += h->events[first - 1].word == (int)(word - h->words);
+    }
+    fprintf(stderr, "--- history of %s\n", word->word);
+    for (size_t i = first; i < h->n_events; i++) {
+        const struct history_event *e = &h->events[i];
+        if (e->word >= 0 && e->word != word - h->words) {
+            continue;
+        }
+        double end = (double)(e->end_ns - PC_SIM_START_NS) / 1e6;
+        fprintf(stderr, "%10.3f", end);
+        if (e->end_ns != e->begin_ns) {
+            fprintf(stderr, " (%.3f)", (double)(e->end_ns - e->begin_ns) / 1e6);
+        }
+        fprintf(stderr, "  %s%s%s\n", e->node < 0 ? "" : cluster_name(e->node),
+                e->node < 0 ? "" : " ", e->text);
+    }
+}
+
+static void judge(struct history *h, const struct cluster_op *op,
+                  const struct history_word *word, size_t length,
+                  peercache_status_t status)
+{
+    const struct duty *duty = find_duty(h, op, word, length);
+    if (status == PEERCACHE_OK) {
+        h->n_kept += duty != NULL;
+        return;
+    }
+    h->n_judged++;
+    if (duty == NULL) {
+        h->n_without_duty++;
+    } else if (is_excused(h, op, word->digest, status)) {
+        h->n_excused++;
+    } else if (!h->is_off) {
+        tell(h, word);
+        cluster_fail(h->cluster, "I8: %s %s %s: %s, and %s holds it",
+                     cluster_name(op->node),
+                     op->verb == PC_VERB_GET ? "get" : "exists", word->word,
+                     peercache_status_name(status),
+                     cluster_name(duty->holders[0].node));
+    }
+}
+
+static void write_down(struct history *h, const struct cluster_op *op,
+                       struct history_word *word, peercache_status_t status)
+{
+    static const char *const verbs[] = {"put", "get", "exists", "remove"};
+    struct history_event *event = add_event(h, (int)(word - h->words));
+    event->begin_ns = op->started_ns;
+    event->node = op->node;
+    snprintf(event->text, sizeof(event->text), "%s%s: %s%s", verbs[op->verb],
+             op->version == 0 ? "" : " (another value)",
+             peercache_status_name(status), op->canceled ? ", canceled" : "");
+}
+
+void history_ended(struct history *h, const struct cluster_op *op)
+{
+    struct cluster *c = h->cluster;
+    for (size_t i = 0; i < op->n && !op->killed; i++) {
+        char text[WORD_LEN];
+        cluster_op_word(op, i, text, sizeof(text));
+        struct history_word *word =
+            get_word(h, cluster_digest(c, op->node, text), text);
+        size_t length = cluster_value_length(text, op->version);
+        peercache_status_t status = op->statuses[i];
+        write_down(h, op, word, status);
+        if (op->verb == PC_VERB_PUT && status == PEERCACHE_OK) {
+            on_put(h, op, word, length);
+        } else if (op->verb == PC_VERB_GET || op->verb == PC_VERB_EXISTS) {
+            judge(h, op, word, length, status);
+        }
+    }
+}
