@@ -243,8 +243,11 @@ void pc_get_item_corrupt(struct peercache_op *op, uint32_t i)
 void pc_get_item_other_size(struct peercache_op *op, uint32_t i,
                             uint64_t length)
 {
-    op->state[i].flags |= PC_ITEM_OTHER_SIZE;
-    op->state[i].other_length = length;
+    struct pc_op_item *state = &op->state[i];
+    /* Its record said otherwise, so the record is old; others may have it. */
+    pc_cache_drop(op->node->cache, &state->places[state->at]);
+    state->flags |= PC_ITEM_OTHER_SIZE | PC_ITEM_STALE;
+    state->other_length = length;
     next_place(op, i);
 }
 
@@ -491,12 +494,14 @@ static void serve_group(struct peercache_op *op, struct pc_peer *peer,
     }
 }
 
-/* One READY item without a place: a fresh lookup, once, else a miss. */
+/* One READY item without a place: a fresh lookup, once, else a miss. A cached
+ * place knows of one holder only. */
 static void no_place(struct peercache_op *op, uint32_t i)
 {
     struct pc_op_item *state = &op->state[i];
     if ((state->flags & PC_ITEM_RELOOKED) == 0 &&
-        (state->flags & (PC_ITEM_STALE | PC_ITEM_PEER_DOWN)) != 0) {
+        (state->flags &
+         (PC_ITEM_STALE | PC_ITEM_PEER_DOWN | PC_ITEM_FROM_CACHE)) != 0) {
         state->state = PC_ITEM_LOOKUP;
         op->again = true;
     } else {

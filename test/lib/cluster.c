@@ -573,7 +573,8 @@ static void note_troubles(struct cluster *c)
         }
         uint64_t broke = pc_sim_host_broke_ns(n->host);
         if (n->frozen || n->is_cut || n->is_slow ||
-            n->state == CLUSTER_CLOSING) {
+            n->state == CLUSTER_CLOSING ||
+            !pc_cluster_is_joined(n->node->cluster)) {
             n->trouble_ns = now;
         } else if (broke > n->trouble_ns) {
             n->trouble_ns = broke;

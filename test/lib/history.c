@@ -245,7 +245,8 @@ void history_adopt(struct history *h)
 static bool is_well(const struct history *h, const struct cluster_node *n,
                     uint64_t since_ns)
 {
-    if (n->state != CLUSTER_UP || n->frozen || n->is_cut || n->is_slow) {
+    if (n->state != CLUSTER_UP || n->frozen || n->is_cut || n->is_slow ||
+        !pc_cluster_is_joined(n->node->cluster)) {
         return false;
     }
     uint64_t last = pc_sim_host_broke_ns(n->host);
@@ -293,6 +294,20 @@ static bool duty_holds(const struct history *h, const struct history_word *word,
     return all;
 }
 
+/* A reader that only maps gets nothing from other machines. */
+static bool has_way(const struct history *h, const struct cluster_op *op,
+                    const struct duty *duty)
+{
+    const struct cluster_node *n = &h->cluster->nodes[op->node];
+    bool all = true;
+    for (unsigned k = 0; k < duty->n_holders && op->verb == PC_VERB_GET; k++) {
+        all = all &&
+              (n->node->settings.read_mode != PC_READ_MODE_MAPPED ||
+               h->cluster->nodes[duty->holders[k].node].machine == n->machine);
+    }
+    return all;
+}
+
 /* A duty that this item should have met; NULL: none. */
 static const struct duty *find_duty(const struct history *h,
                                     const struct cluster_op *op,
@@ -302,7 +317,7 @@ static const struct duty *find_duty(const struct history *h,
     for (unsigned d = 0; d < DUTIES_MAX; d++) {
         const struct duty *duty = &word->duties[d];
         if ((op->verb == PC_VERB_EXISTS || duty->length == length) &&
-            duty_holds(h, word, duty, op->started_ns)) {
+            has_way(h, op, duty) && duty_holds(h, word, duty, op->started_ns)) {
             return duty;
         }
     }
@@ -347,6 +362,70 @@ static void tell(const struct history *h, const struct history_word *word)
     }
 }
 
+/* Who holds it now, and what each shard says; owners by a node's own view. */
+static void tell_places(const struct history *h,
+                        const struct history_word *word)
+{
+    struct cluster *c = h->cluster;
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        struct pc_record records[32];
+        struct pc_place place;
+        if (c->nodes[i].state == CLUSTER_DOWN) {
+            continue;
+        }
+        const peercache_node_t *node = c->nodes[i].node;
+        size_t n = pc_shard_lookup(node->shard, word->digest, records, 32);
+        bool owns =
+            pc_ring_owns(node->ring, word->digest, c->nodes[i].incarnation);
+        if (holds(c, i, word->digest, &place)) {
+            fprintf(stderr,
+                    "  %s holds generation %" PRIu64 ", length %" PRIu64 "\n",
+                    cluster_name(i), place.generation, place.length);
+        }
+        for (size_t r = 0; r < n && r < 32; r++) {
+            int k = 0;
+            while (k < c->n_nodes_max &&
+                   c->nodes[k].incarnation != records[r].incarnation) {
+                k++;
+            }
+            fprintf(stderr,
+                    "  %s%s says: %s, generation %" PRIu64 ", length %" PRIu64
+                    "\n",
+                    owns ? "owner " : "", cluster_name(i),
+                    k < c->n_nodes_max ? cluster_name(k) : "somebody else",
+                    records[r].generation, records[r].length);
+        }
+        if (owns && n == 0) {
+            fprintf(stderr, "  owner %s says nothing\n", cluster_name(i));
+        }
+    }
+}
+
+/* Why the reader's node has missed so far, as its metrics say. */
+static void tell_causes(const struct history *h, int reader)
+{
+    static const struct
+    {
+        enum pc_metric metric;
+        const char *name;
+    } causes[] = {{PC_METRIC_MISS_NOT_FOUND, "not found"},
+                  {PC_METRIC_MISS_STALE, "stale"},
+                  {PC_METRIC_MISS_PEER_DOWN, "peer down"},
+                  {PC_METRIC_MISS_TIMED_OUT, "timed out"},
+                  {PC_METRIC_MISS_NO_PATH, "no path"},
+                  {PC_METRIC_MISS_SIZE, "size"},
+                  {PC_METRIC_MISS_NOT_READY, "not ready"},
+                  {PC_METRIC_MISS_NO_MEMORY, "no memory"}};
+    const struct cluster_node *n = &h->cluster->nodes[reader];
+    fprintf(stderr, "--- misses of %s (machine %u, %s)", cluster_name(reader),
+            n->machine, n->settings);
+    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+        fprintf(stderr, ", %s %" PRIu64, causes[i].name,
+                cluster_metric(h->cluster, reader, causes[i].metric));
+    }
+    fprintf(stderr, "\n");
+}
+
 static void judge(struct history *h, const struct cluster_op *op,
                   const struct history_word *word, size_t length,
                   peercache_status_t status)
@@ -363,6 +442,9 @@ static void judge(struct history *h, const struct cluster_op *op,
         h->n_excused++;
     } else if (!h->is_off) {
         tell(h, word);
+        tell_places(h, word);
+        tell_causes(h, op->node);
+        tell_causes(h, duty->holders[0].node);
         cluster_fail(h->cluster, "I8: %s %s %s: %s, and %s holds it",
                      cluster_name(op->node),
                      op->verb == PC_VERB_GET ? "get" : "exists", word->word,
