@@ -37,6 +37,10 @@ static void attach(struct pc_peer *peer)
         peer->fabric_address == NULL || pc_engine_now(e) < peer->attach_ns) {
         return;
     }
+    /* Not to who is silent: UCX may wait for a host that is cut off. */
+    if (peer->suspect) {
+        return;
+    }
     struct pc_blob address = {peer->fabric_address, peer->fabric_address_len};
     peercache_status_t status =
         e->fabric_ops->attach(e->fabric, address, peer, &peer->fabric);

@@ -150,8 +150,8 @@ class Cluster:
     def up(self):
         return [node for node in self.nodes if node.is_up]
 
-    def start(self, *nodes):
-        """Start them at once, each put its set of keys when all are members."""
+    def start(self, *nodes, n_warm=SET_KEYS):
+        """Start them at once; each puts its set of keys when all are members."""
         for node in nodes:
             answer = node.start()
             require(answer == "OK", f"{node.name} does not start: {answer}")
@@ -160,6 +160,10 @@ class Cluster:
         self.wait_members(len(self.up()), 15)
         for node in nodes:
             self.put_set(node)
+        if self.path == "one-sided":
+            # UCX may abort a process whose peer dies while they connect
+            # (docs/design-notes.md), so all have connected before trouble begins.
+            self.wait_all_found(self.up(), self.sets, 15, n_warm)
 
     @staticmethod
     def wait_ready(node, seconds):

@@ -57,6 +57,8 @@ static void piece_ended(struct pc_fabric_get *get, ucs_status_t status)
     }
 }
 
+static void pump(struct pc_fabric_peer *peer);
+
 static void on_piece(void *request, ucs_status_t status, void *arg)
 {
     struct pc_ucx_lane *lane = arg;
@@ -65,7 +67,11 @@ static void on_piece(void *request, ucs_status_t status, void *arg)
     lane->get = NULL;
     lane->peer->n_posted--;
     piece_ended(get, status);
-    pc_ucx_pump(lane->peer);
+    if (status == UCS_OK) {
+        pc_ucx_heard(lane->peer);
+    } else {
+        pump(lane->peer);
+    }
 }
 
 /* Not in rkey_unpack: the endpoint may not have been there yet. */
@@ -119,19 +125,7 @@ static void post_piece(struct pc_ucx_lane *lane, struct pc_fabric_get *get)
     }
 }
 
-/* One more lane when all have something to do, and one after the other: what
- * is being connected is in danger when either process ends. */
-static void want_lane(struct pc_fabric_peer *peer)
-{
-    if (peer->state == PC_UCX_READY && !pc_list_is_empty(&peer->queue) &&
-        peer->n_lanes < PC_UCX_LANES &&
-        !peer->lanes[peer->n_lanes - 1].probing &&
-        !pc_list_is_linked(&peer->wait)) {
-        pc_list_push_back(&peer->fabric->newcomers, &peer->wait);
-    }
-}
-
-void pc_ucx_pump(struct pc_fabric_peer *peer)
+static void pump(struct pc_fabric_peer *peer)
 {
     for (unsigned i = 0; i < peer->n_lanes; i++) {
         while (peer->state == PC_UCX_READY && peer->lanes[i].proven &&
@@ -142,7 +136,21 @@ void pc_ucx_pump(struct pc_fabric_peer *peer)
                        PC_CONTAINER_OF(state, struct pc_fabric_get, priv));
         }
     }
-    want_lane(peer);
+}
+
+/* One more lane when all have something to do, and one after the other: what
+ * is being connected is in danger when either process ends. Only now that the
+ * peer was heard: UCX's connect() waits, and if that host were cut off, so
+ * would the engine. */
+void pc_ucx_heard(struct pc_fabric_peer *peer)
+{
+    pump(peer);
+    if (peer->state == PC_UCX_READY && !pc_list_is_empty(&peer->queue) &&
+        peer->n_lanes < PC_UCX_LANES &&
+        !peer->lanes[peer->n_lanes - 1].probing &&
+        !pc_list_is_linked(&peer->wait)) {
+        pc_list_push_back(&peer->fabric->newcomers, &peer->wait);
+    }
 }
 
 void pc_ucx_drop_queue(struct pc_fabric_peer *peer, ucs_status_t status)
@@ -236,7 +244,7 @@ peercache_status_t pc_ucx_get(struct pc_fabric_get *get)
         } else {
             pc_list_push_back(&peer->queue, &state_of(get)->node);
         }
-        pc_ucx_pump(peer);
+        pump(peer);
         return PEERCACHE_IN_PROGRESS;
     }
     return post_native(get, unpacked);

@@ -75,7 +75,7 @@ static void probe_ended(struct pc_ucx_lane *lane, ucs_status_t status)
     if (peer->state == PC_UCX_PROBING) {
         become_ready(peer);
     }
-    pc_ucx_pump(peer);
+    pc_ucx_heard(peer);
 }
 
 static void on_probe(void *request, ucs_status_t status, void *arg)

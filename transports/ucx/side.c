@@ -217,10 +217,6 @@ static ucs_status_t get_try(struct pc_fabric *fabric, const char *transports,
          fabric->params.ucx_tcp != NULL
              ? unless_set("UCX_TCP_RX_SEG_SIZE", "256k")
              : NULL},
-        /* Else a connection to a host that is cut off blocks the engine for
-         * as long as the kernel tries. */
-        {prefixed ? "TCP_CONN_NB" : "CONN_NB",
-         fabric->params.ucx_tcp != NULL ? "y" : NULL},
     };
     ucs_status_t status =
         context_open(settings, sizeof(settings) / sizeof(settings[0]),

@@ -248,8 +248,9 @@ void pc_ucx_unmap(struct pc_ucx_mapping *mapping);
 
 /* get.c */
 peercache_status_t pc_ucx_get(struct pc_fabric_get *get);
-/* Post what the lanes have room for. */
-void pc_ucx_pump(struct pc_fabric_peer *peer);
+/* Bytes of the peer have come: post what the lanes have room for, and make
+ * another lane when they have too little. */
+void pc_ucx_heard(struct pc_fabric_peer *peer);
 /* End what waits for a lane. */
 void pc_ucx_drop_queue(struct pc_fabric_peer *peer, ucs_status_t status);
 unsigned pc_ucx_run_finished(struct pc_fabric *fabric);
