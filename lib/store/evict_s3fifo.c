@@ -18,9 +18,10 @@
  */
 enum { NOWHERE, SMALL, MAIN };
 enum { SMALL_SHARE_OF = 4 };
-/* Used entries moved by one call: so often it would take to find none unused;
- * after that even a used one is named. */
-enum { MAX_MOVES = 64 };
+/* Used entries moved by one call, at most: some 10 us. Each move takes away a
+ * use, so there are no more of them than of uses; what is left to move is moved
+ * by the next calls. */
+enum { MAX_MOVES = 256 };
 
 /* Two cells of the ghosts a value, but of small values two a granule, so that
  * the bookkeeping of a value stays under 128 bytes. */
@@ -92,12 +93,18 @@ static void leave(struct pc_evict *evict, struct pc_evict_entry *entry)
     entry->queue = NOWHERE;
 }
 
+/* Ghosts are remembered for three quarters of the bytes that are here. */
+static uint64_t ghost_span(const struct pc_evict *evict)
+{
+    uint64_t bytes = evict->small.bytes + evict->main.bytes;
+    return bytes - bytes / 4;
+}
+
 static void insert(struct pc_evict *evict, struct pc_evict_entry *entry)
 {
-    /* As many bytes of ghosts as there are of values. */
-    uint64_t span = evict->small.bytes + evict->main.bytes;
     entry->is_used = 0;
-    enter(evict, entry, pc_ghost_take(&evict->ghost, tag_of(entry), span));
+    enter(evict, entry,
+          pc_ghost_take(&evict->ghost, tag_of(entry), ghost_span(evict)));
     evict->n_entries++;
 }
 
@@ -116,7 +123,7 @@ static void drop(struct pc_evict *evict, struct pc_evict_entry *entry,
         uint64_t n =
             evict->n_entries < n_granules ? evict->n_entries : n_granules;
         pc_ghost_add(&evict->ghost, tag_of(entry), entry->length,
-                     n * CELLS_PER_VALUE);
+                     ghost_span(evict), n * CELLS_PER_VALUE);
     }
     leave(evict, entry);
     evict->n_entries--;
@@ -137,22 +144,40 @@ static void keep(struct pc_evict *evict, struct pc_evict_entry *entry)
     enter(evict, entry, true);
 }
 
+static struct pc_evict_entry *head_of(const struct queue *queue)
+{
+    return PC_CONTAINER_OF(queue->entries.next, struct pc_evict_entry, link);
+}
+
+/* Too many used ones in a row at the front of a queue, such as long chains
+ * that were read. The other queue may have one that nobody used; if not, even
+ * a used one goes. */
+static struct pc_evict_entry *give_in(struct pc_evict *evict)
+{
+    evict->began_with_main = is_main_next(evict);
+    struct queue *other = evict->began_with_main ? &evict->small : &evict->main;
+    if (!pc_list_is_empty(&other->entries) && head_of(other)->is_used == 0) {
+        evict->began_with_main = !evict->began_with_main;
+        return head_of(other);
+    }
+    return head_of(evict->began_with_main ? &evict->main : &evict->small);
+}
+
 static struct pc_evict_entry *first(struct pc_evict *evict)
 {
-    for (int n_moves = 0;; n_moves++) {
+    for (int n_moves = 0; n_moves < MAX_MOVES; n_moves++) {
         evict->began_with_main = is_main_next(evict);
-        struct pc_list *queue = evict->began_with_main ? &evict->main.entries
-                                                       : &evict->small.entries;
-        if (pc_list_is_empty(queue)) {
+        struct queue *queue =
+            evict->began_with_main ? &evict->main : &evict->small;
+        if (pc_list_is_empty(&queue->entries)) {
             return NULL;
         }
-        struct pc_evict_entry *entry =
-            PC_CONTAINER_OF(queue->next, struct pc_evict_entry, link);
-        if (entry->is_used == 0 || n_moves == MAX_MOVES) {
-            return entry;
+        if (head_of(queue)->is_used == 0) {
+            return head_of(queue);
         }
-        keep(evict, entry);
+        keep(evict, head_of(queue));
     }
+    return give_in(evict);
 }
 
 /* On through the queue of `after`, then through the other one. */

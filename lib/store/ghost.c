@@ -23,12 +23,14 @@ uint64_t pc_ghost_n_bytes(const struct pc_ghost *ghost)
     return ghost->n_cells * sizeof(*ghost->cells);
 }
 
+/* The first of a tag's two buckets, or the second. */
 static struct pc_ghost_cell *bucket_of(const struct pc_ghost *ghost,
-                                       uint32_t tag)
+                                       uint32_t tag, int which)
 {
     uint64_t hash = (uint64_t)tag * 0x9e3779b97f4a7c15ull;
     size_t n_buckets = ghost->n_cells / BUCKET;
-    return &ghost->cells[(hash >> 32 & (n_buckets - 1)) * BUCKET];
+    hash ^= hash >> 29;
+    return &ghost->cells[(which == 0 ? hash : hash >> 32) % n_buckets * BUCKET];
 }
 
 static uint32_t stamp_at(uint64_t clock)
@@ -59,40 +61,73 @@ static bool make_cells(struct pc_ghost *ghost, uint64_t max_cells)
     return ghost->cells != NULL;
 }
 
+/* How long ago, in stamps; an empty cell is older than any. */
+static uint32_t age_of(const struct pc_ghost *ghost,
+                       const struct pc_ghost_cell *cell)
+{
+    return cell->stamp != 0 ? stamp_at(ghost->clock) - cell->stamp : UINT32_MAX;
+}
+
+static struct pc_ghost_cell *find(const struct pc_ghost *ghost, uint32_t tag)
+{
+    for (int which = 0; which < 2 && ghost->cells != NULL; which++) {
+        struct pc_ghost_cell *cells = bucket_of(ghost, tag, which);
+        for (int i = 0; i < BUCKET; i++) {
+            if (cells[i].stamp != 0 && cells[i].tag == tag) {
+                return &cells[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+/* A cell to write to: in the bucket with fewer that are still known; there,
+ * the oldest. */
+static struct pc_ghost_cell *choose(const struct pc_ghost *ghost, uint32_t tag,
+                                    uint64_t span)
+{
+    struct pc_ghost_cell *chosen = NULL;
+    int most_room = -1;
+    for (int which = 0; which < 2; which++) {
+        struct pc_ghost_cell *cells = bucket_of(ghost, tag, which);
+        struct pc_ghost_cell *oldest = &cells[0];
+        int room = 0;
+        for (int i = 0; i < BUCKET; i++) {
+            uint32_t age = age_of(ghost, &cells[i]);
+            room += age > span >> STAMP_SHIFT;
+            oldest = age > age_of(ghost, oldest) ? &cells[i] : oldest;
+        }
+        if (room > most_room ||
+            (room == most_room &&
+             age_of(ghost, oldest) > age_of(ghost, chosen))) {
+            chosen = oldest;
+            most_room = room;
+        }
+    }
+    return chosen;
+}
+
 void pc_ghost_add(struct pc_ghost *ghost, uint32_t tag, uint64_t length,
-                  uint64_t max_cells)
+                  uint64_t span, uint64_t max_cells)
 {
     ghost->clock += length;
     if (!make_cells(ghost, max_cells)) {
         return;
     }
-    uint32_t now = stamp_at(ghost->clock);
-    struct pc_ghost_cell *cells = bucket_of(ghost, tag);
-    struct pc_ghost_cell *chosen = &cells[0];
-    for (int i = 0; i < BUCKET; i++) {
-        if (cells[i].stamp == 0 || cells[i].tag == tag) {
-            chosen = &cells[i];
-            break;
-        }
-        if (now - cells[i].stamp > now - chosen->stamp) {
-            chosen = &cells[i];
-        }
+    struct pc_ghost_cell *cell = find(ghost, tag);
+    if (cell == NULL) {
+        cell = choose(ghost, tag, span);
     }
-    *chosen = (struct pc_ghost_cell){.tag = tag, .stamp = now};
+    *cell = (struct pc_ghost_cell){.tag = tag, .stamp = stamp_at(ghost->clock)};
 }
 
 bool pc_ghost_take(struct pc_ghost *ghost, uint32_t tag, uint64_t span)
 {
-    if (ghost->cells == NULL) {
+    struct pc_ghost_cell *cell = find(ghost, tag);
+    if (cell == NULL) {
         return false;
     }
-    struct pc_ghost_cell *cells = bucket_of(ghost, tag);
-    for (int i = 0; i < BUCKET; i++) {
-        if (cells[i].stamp != 0 && cells[i].tag == tag) {
-            uint32_t age = stamp_at(ghost->clock) - cells[i].stamp;
-            cells[i].stamp = 0;
-            return age <= span >> STAMP_SHIFT;
-        }
-    }
-    return false;
+    bool is_known = age_of(ghost, cell) <= span >> STAMP_SHIFT;
+    cell->stamp = 0;
+    return is_known;
 }

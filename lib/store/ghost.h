@@ -1,9 +1,11 @@
 /*
  * ghost.h - a bounded memory of values that were evicted.
  *
- * Remembers tags in buckets of 8 cells (64 bytes, a cache line); the oldest of
- * a bucket makes way. A tag is known until as many bytes as the caller names
- * were added after it. Not thread-safe: the store's lock guards it.
+ * A tag is known until as many bytes as the caller names were added after it.
+ * Each has two buckets of 8 cells (64 bytes, a cache line) to lie in, the one
+ * with more room is taken: so up to three quarters full hardly any is forgotten
+ * early. That matters for chains, of which a page forgotten in the middle makes
+ * a hole. Not thread-safe: the store's lock guards it.
  */
 #ifndef PC_STORE_GHOST_H
 #define PC_STORE_GHOST_H
@@ -28,10 +30,11 @@ struct pc_ghost
 void pc_ghost_init(struct pc_ghost *ghost);
 void pc_ghost_fini(struct pc_ghost *ghost);
 uint64_t pc_ghost_n_bytes(const struct pc_ghost *ghost);
-/* Remember a tag; max_cells (8 bytes each) bounds the memory, but for a least
- * size. Without memory it is forgotten. */
+/* Remember a tag; what was added more than `span` bytes ago makes way first.
+ * max_cells (8 bytes each) bounds the memory, but for a least size. Without
+ * memory the tag is forgotten. */
 void pc_ghost_add(struct pc_ghost *ghost, uint32_t tag, uint64_t length,
-                  uint64_t max_cells);
+                  uint64_t span, uint64_t max_cells);
 /* Whether the tag was added within the last `span` bytes; it is forgotten with
  * that. */
 bool pc_ghost_take(struct pc_ghost *ghost, uint32_t tag, uint64_t span);

@@ -3,6 +3,7 @@
  */
 #include "report.h"
 #include "system.h"
+#include "trace.h"
 
 #include <peercache/peercache.h>
 
@@ -281,6 +282,9 @@ int main(int argc, char **argv)
     struct bench_options options;
     if (argc == 2 && strcmp(argv[1], "actor") == 0) {
         return run_actor();
+    }
+    if (argc > 1 && strcmp(argv[1], "trace") == 0) {
+        return trace_main(argc - 1, argv + 1);
     }
     int result = bench_options_parse(&options, argc, argv);
     if (result != -1) {

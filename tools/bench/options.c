@@ -83,6 +83,7 @@ static const struct tool_flag table[] = {
 
 static const char intro[] =
     "Usage: peercache-bench limits|latency|throughput [flags]\n"
+    "       peercache-bench trace FILE [flags]\n"
     "\n"
     "Measures PeerCache between two processes of this host against raw\n"
     "programs that move the same pages in the same batches and order.\n"
@@ -90,6 +91,8 @@ static const char intro[] =
     "  limits      the raw programs alone, with the best of their settings\n"
     "  latency     one call at a time; ratio of the median latencies\n"
     "  throughput  several threads; ratio of the rates\n"
+    "  trace       hit rates of a trace, beside LRU and the optimum; see\n"
+    "              peercache-bench trace --help\n"
     "\n"
     "Slices of ours and of the limit alternate; the ratio is the median over\n"
     "the pairs, with its bootstrap 95 % interval. Bytes are verified: all in\n"
@@ -426,8 +429,8 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv)
     bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
     if (command < 0 && !help) {
         (void)fprintf(stderr,
-                      PROGRAM ": the first word must be limits, latency or "
-                              "throughput; --help shows more\n");
+                      PROGRAM ": the first word must be limits, latency, "
+                              "throughput or trace; --help shows more\n");
         return 2;
     }
     memset(options, 0, sizeof(*options));
