@@ -21,12 +21,15 @@
 
 #include <peercache/peercache.h>
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 struct pc_link;      /* An open link layer. Each implementation embeds it. */
-struct pc_link_tls;  /* Keys and certificates. */
 struct pc_link_conn; /* A connection to one peer. */
 
 /* A range of bytes that the callee does not keep. */
@@ -34,6 +37,47 @@ struct pc_blob
 {
     const void *data;
     size_t len;
+};
+
+#define PC_LINK_KEYS_MAX 2
+
+/*
+ * What a link proves itself with, and asks of its peers: keys that all nodes
+ * share, or certificates. open() copies what it needs, so the memory may be
+ * wiped afterwards.
+ */
+struct pc_link_tls
+{
+    const char *cluster; /* Keys of clusters with other names do not fit. */
+    /* One is used to connect, the first; all of them are accepted. */
+    struct pc_blob keys[PC_LINK_KEYS_MAX];
+    size_t n_keys;
+    /* Without keys: PEM texts of our chain and private key, and of the
+     * authorities that a peer's chain must end at. Its certificate must be
+     * made out to the DNS name `name`. */
+    struct pc_blob cert, key, ca;
+    const char *name;
+    bool encrypt; /* False: only the handshake is protected. */
+    /* Why open() failed because of all this, in words. */
+    char *reason;
+    size_t reason_len;
+};
+
+/* What a link has seen, for metrics. Refused: connections that others opened
+ * and that ended before they were accepted, and ours that proved nothing. */
+struct pc_link_stats
+{
+    uint64_t n_conns; /* Now: accepted and connected. */
+    uint64_t
+        n_incoming; /* Now: those that others opened, strangers included. */
+    uint64_t n_strangers;       /* Now: of these, not yet accepted. */
+    uint64_t n_secured;         /* Handshakes that succeeded. */
+    uint64_t refused_untrusted; /* No key or another, a bad certificate. */
+    uint64_t refused_protocol;  /* Not our protocol. */
+    uint64_t refused_late;      /* Did not say hello in time. */
+    uint64_t refused_full;      /* At the bounds of connections. */
+    uint64_t forged;   /* Records of open connections that proved false. */
+    uint64_t head_max; /* The longest head that came. */
 };
 
 /* A message: a short head, and a body gathered from pieces (may be none). */
@@ -83,8 +127,11 @@ struct pc_link_upcalls
 struct pc_link_params
 {
     struct pc_link_upcalls up;
-    const struct pc_link_tls *tls; /* NULL: none. */
+    const struct pc_link_tls *tls; /* NULL: none. Read by open() only. */
+    bool loopback_only;            /* Refuse peers on other hosts. */
+    size_t n_incoming_max;         /* Connections that others open; 0: many. */
     size_t head_max;               /* Longer heads close the connection. */
+    uint64_t body_max;             /* So do longer bodies; 0: 4 GiB. */
     uint64_t stall_ns;             /* No send progress for so long closes it. */
     void *world; /* A simulated host; other links ignore it. */
 };
@@ -132,6 +179,11 @@ struct pc_link_ops
     /* When progress() has work by itself (clock): now or earlier: at once;
      * UINT64_MAX: only with the descriptor. */
     uint64_t (*next_due)(struct pc_link *link);
+
+    /* For metrics and the log; NULL in links that count nothing. */
+    void (*stats)(const struct pc_link *link, struct pc_link_stats *stats_p);
+    /* How it is protected, in words. */
+    const char *(*describe)(const struct pc_link *link);
 };
 
 #ifdef __cplusplus

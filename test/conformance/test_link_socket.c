@@ -4,7 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "link_suite.h"
+#include "link_place.h"
 #include "transports/socket/socket.h"
 
 #include <arpa/inet.h>
@@ -27,151 +27,6 @@
 #define STEP_NS     PC_MS
 #define PATIENCE_NS (20 * PC_S)
 #define ADDRESS_MAX 256
-#define CROWD       16 /* Fills every backlog that asked for 0. */
-
-/* ---- The fixture --------------------------------------------------------- */
-
-struct place
-{
-    bool is_unix;
-    char folder[64];
-    unsigned n_paths;
-    int crowd[CROWD + 1];
-    size_t n_crowd;
-};
-
-static peercache_status_t place_open(struct link_fixture *fixture,
-                                     const struct pc_link_params *params,
-                                     struct pc_link **link_p)
-{
-    return fixture->ops->open(params, link_p);
-}
-
-static void place_address(struct link_fixture *fixture, struct pc_link *link,
-                          char *text, size_t len)
-{
-    struct place *place = fixture->arg;
-    (void)link;
-    if (place->is_unix) {
-        snprintf(text, len, "unix:%s/%u", place->folder, place->n_paths++);
-    } else {
-        snprintf(text, len, "127.0.0.1:0");
-    }
-}
-
-/* A port is bound and given back: nobody else is likely to take it. */
-static void place_nowhere(struct link_fixture *fixture, char *text, size_t len)
-{
-    struct place *place = fixture->arg;
-    struct sockaddr_in in = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t in_len = sizeof(in);
-
-    if (place->is_unix) {
-        snprintf(text, len, "unix:%s/nobody", place->folder);
-        return;
-    }
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &in_len), 0);
-    snprintf(text, len, "127.0.0.1:%u", ntohs(in.sin_port));
-    close(fd);
-}
-
-static socklen_t silent_address(struct place *place,
-                                struct sockaddr_storage *storage)
-{
-    struct sockaddr_in in = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-
-    memset(storage, 0, sizeof(*storage));
-    if (!place->is_unix) {
-        memcpy(storage, &in, sizeof(in));
-        return sizeof(in);
-    }
-    snprintf(un.sun_path, sizeof(un.sun_path), "%s/silent", place->folder);
-    memcpy(storage, &un, sizeof(un));
-    return sizeof(un);
-}
-
-/* A listener that accepts nobody and whose backlog is full. */
-static bool place_silent(struct link_fixture *fixture, char *text, size_t len)
-{
-    struct place *place = fixture->arg;
-    struct sockaddr_storage storage;
-    socklen_t storage_len = silent_address(place, &storage);
-    int family = storage.ss_family;
-    int fd = socket(family, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&storage, storage_len), 0);
-    assert_int_equal(listen(fd, 0), 0);
-    place->crowd[place->n_crowd++] = fd;
-    if (place->is_unix) {
-        snprintf(text, len, "unix:%s/silent", place->folder);
-    } else {
-        struct sockaddr_in in;
-        storage_len = sizeof(in);
-        assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &storage_len),
-                         0);
-        memcpy(&storage, &in, sizeof(in));
-        snprintf(text, len, "127.0.0.1:%u", ntohs(in.sin_port));
-    }
-    for (int i = 0; i < CROWD; i++) {
-        int guest = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        (void)connect(guest, (struct sockaddr *)&storage, storage_len);
-        place->crowd[place->n_crowd++] = guest;
-    }
-    return true;
-}
-
-static void place_teardown(struct link_fixture *fixture)
-{
-    struct place *place = fixture->arg;
-    char path[ADDRESS_MAX];
-
-    while (place->n_crowd > 0) {
-        close(place->crowd[--place->n_crowd]);
-    }
-    snprintf(path, sizeof(path), "%s/silent", place->folder);
-    (void)unlink(path);
-}
-
-static void place_step(struct link_fixture *fixture, struct pc_link **links,
-                       size_t n_links)
-{
-    unsigned work = 0;
-    for (size_t i = 0; i < n_links; i++) {
-        work += fixture->ops->progress(links[i], -1, 0);
-    }
-    if (work == 0 && n_links > 0) {
-        fixture->ops->progress(links[0], -1, STEP_NS);
-    }
-}
-
-static uint64_t place_now(struct link_fixture *fixture)
-{
-    (void)fixture;
-    return pc_clock_monotonic();
-}
-
-static int run_suite(const char *name, struct place *place)
-{
-    struct link_fixture fixture = {
-        .name = name,
-        .ops = pc_socket_link(),
-        .arg = place,
-        .streams = true,
-        .teardown = place_teardown,
-        .open = place_open,
-        .address = place_address,
-        .nowhere = place_nowhere,
-        .silent = place_silent,
-        .step = place_step,
-        .now = place_now,
-    };
-    return link_suite_run(&fixture);
-}
 
 /* ---- A listening link that counts ---------------------------------------- */
 
@@ -619,18 +474,6 @@ static void lack_of_memory_ends_politely(void **state)
 
 /* ---- Addresses ----------------------------------------------------------- */
 
-static void tls_is_not_there_yet(void **state)
-{
-    struct pc_link *link = NULL;
-    int keys;
-    struct pc_link_params params = {
-        .tls = (const struct pc_link_tls *)(const void *)&keys};
-    (void)state;
-    assert_int_equal(pc_socket_link()->open(&params, &link),
-                     PEERCACHE_UNSUPPORTED);
-    assert_null(link);
-}
-
 static void ipv6_addresses_have_brackets(void **state)
 {
     struct host host;
@@ -684,8 +527,8 @@ static void an_abandoned_unix_path_is_taken_over(void **state)
 
 int main(void)
 {
-    struct place tcp = {.is_unix = false};
-    struct place local = {.is_unix = true};
+    struct link_place tcp = {.is_unix = false};
+    struct link_place local = {.is_unix = true};
     char folder[] = "/tmp/peercache-link-XXXXXX";
     int n_failed = 0;
 
@@ -705,12 +548,11 @@ int main(void)
         cmocka_unit_test(connections_leak_no_descriptor),
         cmocka_unit_test(a_listener_survives_the_lack_of_descriptors),
         cmocka_unit_test(lack_of_memory_ends_politely),
-        cmocka_unit_test(tls_is_not_there_yet),
         cmocka_unit_test(ipv6_addresses_have_brackets),
         cmocka_unit_test_prestate(an_abandoned_unix_path_is_taken_over, folder),
     };
-    n_failed += run_suite("link over tcp", &tcp);
-    n_failed += run_suite("link over unix", &local);
+    n_failed += link_place_run("link over tcp", &tcp);
+    n_failed += link_place_run("link over unix", &local);
     n_failed += cmocka_run_group_tests_name("socket", tests, NULL, NULL);
     (void)rmdir(folder);
     return n_failed;

@@ -118,6 +118,22 @@ bool pc_socket_address_format(const struct pc_socket_address *address,
     return n >= 0 && (size_t)n < len;
 }
 
+bool pc_socket_address_is_local(const struct pc_socket_address *address)
+{
+    const struct sockaddr *any = (const struct sockaddr *)&address->storage;
+    if (any->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)any;
+        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
+    }
+    if (any->sa_family == AF_INET6) {
+        const struct in6_addr *in6 =
+            &((const struct sockaddr_in6 *)any)->sin6_addr;
+        return IN6_IS_ADDR_LOOPBACK(in6) ||
+               (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+    }
+    return any->sa_family == AF_UNIX;
+}
+
 bool pc_socket_address_is_unix(const struct pc_socket_address *address)
 {
     return address->storage.ss_family == AF_UNIX;

@@ -25,6 +25,8 @@ bool pc_socket_address_parse(const char *text,
 /* The same text again; false if it does not fit. */
 bool pc_socket_address_format(const struct pc_socket_address *address,
                               char *text, size_t len);
+/* A Unix address, or one on the loopback. */
+bool pc_socket_address_is_local(const struct pc_socket_address *address);
 bool pc_socket_address_is_unix(const struct pc_socket_address *address);
 /* The path of a Unix address; "" for any other. */
 const char *pc_socket_address_path(const struct pc_socket_address *address);

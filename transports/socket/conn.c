@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "transports/socket/receive.h"
+#include "transports/socket/secure.h"
 #include "transports/socket/transmit.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@
 #define GREETING_NS  (5 * PC_S)   /* A stranger has so long to say hello. */
 #define GREETING_MAX 256          /* Strangers at once; the oldest goes. */
 #define RETRY_NS     (10 * PC_MS) /* A Unix listener's backlog is full. */
+#define INCOMING_MAX 8192         /* Unless the link's owner says. */
 
 /* Edge-triggered: readable and writable stay set until a call finds the
  * contrary, and no call is spent on changing what to wait for. */
@@ -37,6 +39,10 @@ peercache_status_t pc_socket_conn_status(int error)
         return PEERCACHE_TIMED_OUT;
     case ENOMEM:
         return PEERCACHE_NO_MEMORY;
+    case EKEYREJECTED:
+        return PEERCACHE_UNAUTHENTICATED;
+    case EBADMSG:
+        return PEERCACHE_PROTOCOL;
     default:
         return PEERCACHE_IO;
     }
@@ -84,6 +90,7 @@ static struct pc_link_conn *conn_create(struct pc_link *link, int fd,
     pc_socket_receive_init(conn);
     pc_socket_transmit_init(conn);
     pc_list_push_back(&link->conns, &conn->in_conns);
+    link->n_conns++;
     return conn;
 }
 
@@ -93,6 +100,7 @@ static void conn_destroy(struct pc_link_conn *conn)
     pc_socket_receive_fini(conn);
     pc_list_remove(&conn->in_ready);
     pc_list_remove(&conn->in_conns);
+    conn->link->n_conns--;
     pc_free(conn);
 }
 
@@ -113,8 +121,12 @@ void pc_socket_conn_fail(struct pc_link_conn *conn, peercache_status_t why)
     conn->state = PC_SOCKET_CLOSED;
     conn->why = why;
     leave_greeting(conn);
+    if (conn->incoming) {
+        link->n_incoming--;
+    }
     pc_socket_timer_stop(link, &conn->timer);
     pc_socket_loop_remove(&link->loop, conn->fd);
+    pc_secure_end(conn, why == PEERCACHE_CANCELED);
     close(conn->fd);
     conn->fd = -1;
     pc_socket_transmit_end_all(conn, why);
@@ -122,18 +134,69 @@ void pc_socket_conn_fail(struct pc_link_conn *conn, peercache_status_t why)
     pc_socket_make_ready(conn);
 }
 
-void pc_socket_conn_refuse(struct pc_link_conn *conn, const char *reason)
+static const char *name_of(const struct pc_link_conn *conn, char *text,
+                           size_t len)
+{
+    if (!pc_socket_address_format(&conn->peer, text, len)) {
+        text[0] = '\0';
+    }
+    return pc_socket_address_is_unix(&conn->peer) ? "this host" : text;
+}
+
+static void count_refused(struct pc_link *link, peercache_status_t why)
+{
+    switch (why) {
+    case PEERCACHE_UNAUTHENTICATED:
+        link->stats.refused_untrusted++;
+        break;
+    case PEERCACHE_TIMED_OUT:
+        link->stats.refused_late++;
+        break;
+    case PEERCACHE_AGAIN:
+        link->stats.refused_full++;
+        break;
+    default:
+        link->stats.refused_protocol++;
+        break;
+    }
+}
+
+void pc_socket_conn_refuse(struct pc_link_conn *conn, peercache_status_t why,
+                           const char *reason)
 {
     char from[PC_SOCKET_TEXT_MAX];
     uint64_t n_hidden;
+
+    count_refused(conn->link, why);
     if (pc_socket_may_log(conn->link, &conn->link->quiet_stranger, &n_hidden)) {
-        if (!pc_socket_address_format(&conn->peer, from, sizeof(from))) {
-            from[0] = '\0';
-        }
         PC_WARN("socket", "refused a connection from %s: %s (%llu others)",
-                from, reason, (unsigned long long)n_hidden);
+                name_of(conn, from, sizeof(from)), reason,
+                (unsigned long long)n_hidden);
     }
-    pc_socket_conn_fail(conn, PEERCACHE_PROTOCOL);
+    pc_socket_conn_fail(conn, why);
+}
+
+void pc_socket_conn_distrust(struct pc_link_conn *conn, peercache_status_t why,
+                             const char *reason)
+{
+    char to[PC_SOCKET_TEXT_MAX];
+    uint64_t n_hidden;
+
+    count_refused(conn->link, why);
+    if (pc_socket_may_log(conn->link, &conn->link->quiet_refused, &n_hidden)) {
+        PC_WARN("socket",
+                "no trust between us and the node at %s: %s "
+                "(%llu others)",
+                name_of(conn, to, sizeof(to)), reason,
+                (unsigned long long)n_hidden);
+    }
+    pc_socket_conn_fail(conn, why);
+}
+
+void pc_socket_conn_forged(struct pc_link_conn *conn)
+{
+    conn->link->stats.forged++;
+    pc_socket_conn_distrust(conn, PEERCACHE_PROTOCOL, pc_secure_reason(conn));
 }
 
 /* ---- Becoming open ------------------------------------------------------- */
@@ -173,6 +236,7 @@ bool pc_socket_conn_greeted(struct pc_link_conn *conn, enum pc_link_class cls)
         from[0] = '\0';
     }
     conn_open(conn);
+    conn->link->stats.n_secured += conn->secure != NULL;
     conn->arg = up->accepted(up->arg, conn, cls, from);
     if (conn->arg == NULL) {
         pc_socket_conn_fail(conn, PEERCACHE_CANCELED);
@@ -184,8 +248,12 @@ bool pc_socket_conn_greeted(struct pc_link_conn *conn, enum pc_link_class cls)
 
 static void greeting_expired(struct pc_socket_timer *timer)
 {
-    pc_socket_conn_refuse(PC_CONTAINER_OF(timer, struct pc_link_conn, timer),
-                          "its preamble did not come");
+    struct pc_link_conn *conn =
+        PC_CONTAINER_OF(timer, struct pc_link_conn, timer);
+    pc_socket_conn_refuse(conn, PEERCACHE_TIMED_OUT,
+                          conn->state == PC_SOCKET_SHAKING
+                              ? "its part of the handshake did not come"
+                              : "its preamble did not come");
 }
 
 static void bound_greeting(struct pc_link *link)
@@ -193,29 +261,59 @@ static void bound_greeting(struct pc_link *link)
     if (link->n_greeting > GREETING_MAX) {
         pc_socket_conn_refuse(PC_CONTAINER_OF(link->greeting.next,
                                               struct pc_link_conn, in_greeting),
+                              PEERCACHE_AGAIN,
                               "too many connect without a preamble");
     }
+}
+
+/* Whether it may try at all. */
+static bool is_welcome(struct pc_link_conn *conn)
+{
+    const struct pc_link *link = conn->link;
+    size_t max = link->params.n_incoming_max;
+    if (link->n_incoming > (max > 0 ? max : INCOMING_MAX)) {
+        pc_socket_conn_refuse(conn, PEERCACHE_AGAIN, "too many connections");
+        return false;
+    }
+    if (link->params.loopback_only &&
+        !pc_socket_address_is_local(&conn->peer)) {
+        pc_socket_conn_refuse(conn, PEERCACHE_UNAUTHENTICATED,
+                              "it is on another host, and there is no key");
+        return false;
+    }
+    return true;
+}
+
+static enum pc_socket_state first_state(const struct pc_link *link)
+{
+    return link->secure != NULL ? PC_SOCKET_SHAKING : PC_SOCKET_GREETING;
 }
 
 void pc_socket_conn_accept(struct pc_link *link, int fd,
                            const struct pc_socket_address *peer)
 {
-    struct pc_link_conn *conn = conn_create(link, fd, PC_SOCKET_GREETING);
+    struct pc_link_conn *conn = conn_create(link, fd, first_state(link));
     if (conn == NULL) {
         close(fd);
         return;
     }
     conn->peer = *peer;
+    conn->incoming = true;
+    link->n_incoming++;
     pc_list_push_back(&link->greeting, &conn->in_greeting);
     link->n_greeting++;
     conn->timer.expired = greeting_expired;
     if (!pc_socket_timer_start(link, &conn->timer,
                                link->now_ns + GREETING_NS) ||
         pc_socket_loop_add(&link->loop, fd, CONN_EVENTS, &conn->source) !=
-            PEERCACHE_OK) {
+            PEERCACHE_OK ||
+        (link->secure != NULL && !pc_secure_start(conn, true))) {
         pc_socket_conn_fail(conn, PEERCACHE_NO_MEMORY);
+        return;
     }
-    bound_greeting(link);
+    if (is_welcome(conn)) {
+        bound_greeting(link);
+    }
 }
 
 /* ---- Connecting ---------------------------------------------------------- */
@@ -253,7 +351,8 @@ static void connect_expired(struct pc_socket_timer *timer)
 {
     struct pc_link_conn *conn =
         PC_CONTAINER_OF(timer, struct pc_link_conn, timer);
-    if (conn->link->now_ns >= conn->deadline_ns) {
+    if (conn->link->now_ns >= conn->deadline_ns ||
+        conn->state != PC_SOCKET_CONNECTING) {
         pc_socket_conn_fail(conn, PEERCACHE_TIMED_OUT);
     } else {
         start_connect(conn);
@@ -269,6 +368,9 @@ peercache_status_t pc_socket_conn_connect(struct pc_link *link,
     struct pc_socket_address peer;
     if (!pc_socket_address_parse(address, &peer)) {
         return PEERCACHE_INVALID;
+    }
+    if (link->params.loopback_only && !pc_socket_address_is_local(&peer)) {
+        return PEERCACHE_UNAUTHENTICATED;
     }
     int fd = socket(peer.storage.ss_family,
                     SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -306,6 +408,13 @@ static bool met_itself(const struct pc_link_conn *conn)
            memcmp(&self.storage, &conn->peer.storage, self.len) == 0;
 }
 
+static void connect_done(struct pc_link_conn *conn)
+{
+    conn_open(conn);
+    conn->owed = PC_SOCKET_OWES_CLOSED;
+    conn->link->params.up.connected(conn->arg, PEERCACHE_OK);
+}
+
 static unsigned finish_connect(struct pc_link_conn *conn)
 {
     int error = 0;
@@ -321,9 +430,60 @@ static unsigned finish_connect(struct pc_link_conn *conn)
         pc_socket_conn_fail(conn, connect_status(error));
         return 1;
     }
-    conn_open(conn);
-    conn->owed = PC_SOCKET_OWES_CLOSED;
-    conn->link->params.up.connected(conn->arg, PEERCACHE_OK);
+    if (conn->link->secure != NULL) {
+        conn->state = PC_SOCKET_SHAKING; /* The deadline stays. */
+        if (!pc_secure_start(conn, false)) {
+            pc_socket_conn_fail(conn, PEERCACHE_NO_MEMORY);
+        }
+        return 1;
+    }
+    connect_done(conn);
+    return 1;
+}
+
+/* ---- Proving ------------------------------------------------------------- */
+
+static void shake_failed(struct pc_link_conn *conn, peercache_status_t why)
+{
+    const char *reason = pc_secure_reason(conn);
+    if (why == PEERCACHE_PEER_FAILED) {
+        /* Hung up, as who probes a port does, or a node without a key. */
+        reason = "it hung up in the handshake: has it no cluster key?";
+    }
+    if (!conn->incoming) {
+        pc_socket_conn_distrust(conn, PEERCACHE_UNAUTHENTICATED, reason);
+    } else if (why == PEERCACHE_PEER_FAILED) {
+        pc_socket_conn_fail(conn, why);
+    } else {
+        pc_socket_conn_refuse(conn, why, reason);
+    }
+}
+
+/* A handshake costs much; in one turn only so many go on, so that a crowd of
+ * strangers is no pause for all others. */
+static unsigned shake(struct pc_link_conn *conn)
+{
+    if (conn->link->n_shakes == 0) {
+        pc_socket_make_ready(conn);
+        return 1;
+    }
+    conn->link->n_shakes--;
+    peercache_status_t status = pc_secure_shake(conn);
+    if (status == PEERCACHE_IN_PROGRESS) {
+        return 1;
+    }
+    if (status != PEERCACHE_OK) {
+        shake_failed(conn, status);
+        return 1;
+    }
+    conn->readable = true; /* Who knows what came meanwhile. */
+    conn->writable = true;
+    if (conn->incoming) {
+        conn->state = PC_SOCKET_GREETING;
+    } else {
+        conn->link->stats.n_secured++;
+        connect_done(conn);
+    }
     return 1;
 }
 
@@ -441,6 +601,9 @@ unsigned pc_socket_conn_run(struct pc_link_conn *conn)
 
     if (conn->state == PC_SOCKET_CONNECTING) {
         work += finish_connect(conn);
+    }
+    if (conn->state == PC_SOCKET_SHAKING) {
+        work += shake(conn);
     }
     work += pc_socket_receive(conn);
     if (conn->state == PC_SOCKET_OPEN) {

@@ -18,8 +18,15 @@ void pc_socket_conn_accept(struct pc_link *link, int fd,
 /* Close the socket now; what is owed is delivered on the next turn. Harmless
  * for a connection that is closed already. */
 void pc_socket_conn_fail(struct pc_link_conn *conn, peercache_status_t why);
-/* For a peer that nobody was told of: a line in the log says why. */
-void pc_socket_conn_refuse(struct pc_link_conn *conn, const char *reason);
+/* For a stranger: it is counted, and a line in the log says why. */
+void pc_socket_conn_refuse(struct pc_link_conn *conn, peercache_status_t why,
+                           const char *reason);
+/* For a peer that we connected to and that proved nothing, or that refused us.
+ */
+void pc_socket_conn_distrust(struct pc_link_conn *conn, peercache_status_t why,
+                             const char *reason);
+/* An open connection brought bytes that prove false. */
+void pc_socket_conn_forged(struct pc_link_conn *conn);
 /* The preamble is here; false: the connection was closed. */
 bool pc_socket_conn_greeted(struct pc_link_conn *conn, enum pc_link_class cls);
 

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "transports/socket/conn.h"
+#include "transports/socket/secure.h"
 
 #include <errno.h>
 #include <string.h>
@@ -277,9 +278,33 @@ static void take_head(struct pc_link_conn *conn, const void *head)
     if (conn->state == PC_SOCKET_OPEN) {
         begin_body(conn, head);
     } else if (!pc_frame_get_greeting(head, &cls)) {
-        pc_socket_conn_refuse(conn, "its preamble is malformed");
+        pc_socket_conn_refuse(conn, PEERCACHE_PROTOCOL,
+                              "its preamble is malformed");
     } else {
         (void)pc_socket_conn_greeted(conn, cls);
+    }
+}
+
+/* A handshake record where a frame should begin, or an alert. */
+static bool looks_like_tls(const uint8_t *data)
+{
+    return data[0] >= 0x15 && data[0] <= 0x17 && data[1] == 3;
+}
+
+static void refuse_frame(struct pc_link_conn *conn, const uint8_t *data)
+{
+    bool tls = looks_like_tls(data);
+    if (conn->state == PC_SOCKET_GREETING) {
+        pc_socket_conn_refuse(conn, PEERCACHE_PROTOCOL,
+                              tls ? "it wants TLS, and this node has no key"
+                                  : "it does not speak our protocol");
+    } else if (tls && !conn->incoming && !conn->heard) {
+        pc_socket_conn_distrust(conn, PEERCACHE_UNAUTHENTICATED,
+                                conn->secure == NULL
+                                    ? "it wants TLS, and this node has no key"
+                                    : "it refused us: its log says why");
+    } else {
+        pc_socket_conn_fail(conn, PEERCACHE_PROTOCOL);
     }
 }
 
@@ -290,16 +315,16 @@ static bool prefix_is_good(struct pc_link_conn *conn, const uint8_t *data)
         greeting ? PC_FRAME_GREETING_LEN : conn->link->params.head_max;
     struct pc_frame_prefix *prefix = &conn->in.prefix;
 
+    uint64_t body_max = conn->link->params.body_max;
+
     if (pc_frame_get_prefix(data, head_max, prefix) &&
+        (body_max == 0 || prefix->body_len <= body_max) &&
         (!greeting || (prefix->head_len == PC_FRAME_GREETING_LEN &&
                        prefix->body_len == 0))) {
+        conn->heard = true;
         return true;
     }
-    if (greeting) {
-        pc_socket_conn_refuse(conn, "it does not speak our protocol");
-    } else {
-        pc_socket_conn_fail(conn, PEERCACHE_PROTOCOL);
-    }
+    refuse_frame(conn, data);
     return false;
 }
 
@@ -328,6 +353,9 @@ static bool take_prefix(struct pc_link_conn *conn)
         return false;
     }
     size_t len = PC_FRAME_PREFIX_LEN + in->prefix.head_len;
+    if (in->prefix.head_len > conn->link->stats.head_max) {
+        conn->link->stats.head_max = in->prefix.head_len;
+    }
     if (len > PC_SOCKET_BUFFER_LEN) {
         in->start += PC_FRAME_PREFIX_LEN;
         return begin_long_head(conn);
@@ -451,6 +479,15 @@ static void read_failed(struct pc_link_conn *conn, ssize_t n, int error)
         pc_socket_conn_fail(conn, PEERCACHE_PEER_FAILED);
         return;
     }
+    if (n < 0 && error == EBADMSG) {
+        pc_socket_conn_forged(conn);
+        return;
+    }
+    if (n < 0 && error == EKEYREJECTED) {
+        pc_socket_conn_distrust(conn, PEERCACHE_UNAUTHENTICATED,
+                                pc_secure_reason(conn));
+        return;
+    }
     bool ended = n == 0 || error == EAGAIN || error == EWOULDBLOCK;
     pc_socket_conn_fail(conn, ended ? PEERCACHE_PEER_FAILED
                                     : pc_socket_conn_status(error));
@@ -468,7 +505,9 @@ static size_t read_some(struct pc_link_conn *conn, size_t budget)
         return 0;
     }
     size_t n_iov = plan_read(conn, budget, &direct, &wanted);
-    ssize_t n = readv(conn->fd, conn->link->iov, (int)n_iov);
+    ssize_t n = pc_secure_receives(conn)
+                    ? pc_secure_readv(conn, conn->link->iov, n_iov)
+                    : readv(conn->fd, conn->link->iov, (int)n_iov);
     if (n <= 0) {
         read_failed(conn, n, errno);
         return 0;

@@ -6,14 +6,16 @@
 #include "transports/socket/conn.h"
 #include "transports/socket/listen.h"
 #include "transports/socket/receive.h"
+#include "transports/socket/secure.h"
 #include "transports/socket/transmit.h"
 
 #include <unistd.h>
 
-#define QUIET_NS     PC_S
+#define QUIET_NS     (5 * PC_S)
 #define RUN_ROUNDS   2 /* Answers posted in the first leave in the second. */
 #define NO_TIME_LEFT 0
-#define AWAY_PART    4 /* Such a part of a stall's time is a pause of ours. */
+#define SHAKES_MAX   16 /* Steps of handshakes in one progress(). */
+#define AWAY_PART    4  /* Such a part of a stall's time is a pause of ours. */
 
 /* ---- Shared by the modules ----------------------------------------------- */
 
@@ -55,9 +57,6 @@ bool pc_socket_may_log(struct pc_link *link, struct pc_socket_quiet *quiet,
 static peercache_status_t socket_open(const struct pc_link_params *params,
                                       struct pc_link **link_p)
 {
-    if (params->tls != NULL) {
-        return PEERCACHE_UNSUPPORTED;
-    }
     struct pc_link *link = pc_alloc(1, sizeof(*link));
     if (link == NULL) {
         return PEERCACHE_NO_MEMORY;
@@ -76,6 +75,15 @@ static peercache_status_t socket_open(const struct pc_link_params *params,
     pc_list_init(&link->listeners);
     pc_list_init(&link->spares);
     link->spare_fd = -1;
+    link->n_shakes = SHAKES_MAX;
+    status = params->tls == NULL ? PEERCACHE_OK : pc_secure_open(link);
+    link->params.tls = NULL; /* The caller's, and it may go now. */
+    if (status != PEERCACHE_OK) {
+        pc_heap_fini(&link->timers);
+        pc_socket_loop_fini(&link->loop);
+        pc_free(link);
+        return status;
+    }
     pc_socket_keep_spare(link);
     *link_p = link;
     return PEERCACHE_OK;
@@ -128,6 +136,7 @@ static void socket_close(struct pc_link *link)
     if (link->spare_fd >= 0) {
         close(link->spare_fd);
     }
+    pc_secure_close(link);
     pc_heap_fini(&link->timers);
     pc_socket_loop_fini(&link->loop);
     pc_free(link);
@@ -246,6 +255,7 @@ static unsigned socket_progress(struct pc_link *link, int fd,
     if (link->now_ns - left_ns > link->params.stall_ns / AWAY_PART) {
         link->back_ns = link->now_ns;
     }
+    link->n_shakes = SHAKES_MAX;
     unsigned work = run_ready(link);
     bool idle = work == 0 && pc_list_is_empty(&link->ready);
     uint64_t wait_ns = idle ? wait_time(link, max_wait_ns) : NO_TIME_LEFT;
@@ -286,6 +296,15 @@ static uint64_t socket_next_due(struct pc_link *link)
                                                               : first->due_ns;
 }
 
+static void socket_stats(const struct pc_link *link,
+                         struct pc_link_stats *stats_p)
+{
+    *stats_p = link->stats;
+    stats_p->n_conns = link->n_conns;
+    stats_p->n_incoming = link->n_incoming;
+    stats_p->n_strangers = link->n_greeting;
+}
+
 const struct pc_link_ops *pc_socket_link(void)
 {
     static const struct pc_link_ops ops = {
@@ -304,6 +323,8 @@ const struct pc_link_ops *pc_socket_link(void)
         .wake = socket_wake,
         .wait_fd = socket_wait_fd,
         .next_due = socket_next_due,
+        .stats = socket_stats,
+        .describe = pc_secure_describe,
     };
     return &ops;
 }

@@ -2,11 +2,11 @@
  * state.h - what the modules of this transport share: the open link and its
  * connections. Everything belongs to the caller's one thread.
  *
- *  connect ─► CONNECTING ──(socket connected)──► OPEN ─┐
- *  accept  ─► GREETING ───(preamble is here)───► OPEN ─┤ any error, end of
- *      └────────────────────────────────────────────► CLOSED ◄─┘ stream,
- * disconnect
+ *  connect ─► CONNECTING ─(socket connected)─► SHAKING ─(proved)──► OPEN ─┐
+ *  accept  ─► SHAKING ─(proved)─► GREETING ─(preamble is here)────► OPEN ─┤
+ *                        any error, end of stream, disconnect ─► CLOSED ◄─┘
  *
+ * Without TLS nothing is SHAKING. Whoever connects is a stranger until OPEN.
  * A CLOSED connection has no descriptor any more; it stays until its next turn
  * in progress(), which delivers what it owes and frees it.
  */
@@ -32,25 +32,32 @@
 #define PC_SOCKET_TURN_BYTES (4u << 20)
 #define PC_SOCKET_IOV_MAX    IOV_MAX
 
-/* At most one line a second of each kind. */
+/* At most one line in five seconds of each kind. */
 struct pc_socket_quiet
 {
     uint64_t next_ns;
     uint64_t n_hidden;
 };
 
+struct pc_secure_link; /* secure.c */
+struct pc_secure;
+
 struct pc_link
 {
     struct pc_link_params params;
+    struct pc_secure_link *secure; /* NULL: no TLS. */
+    struct pc_link_stats stats;    /* What only grows; the rest when asked. */
     struct pc_socket_loop loop;
     bool closing;
     uint64_t now_ns;  /* Read once or twice per progress(). */
     uint64_t back_ns; /* When this thread came back from a pause of its own. */
     struct pc_heap timers;
-    struct pc_list conns; /* All of them. */
-    struct pc_list
-        greeting; /* Those whose preamble is awaited, oldest first. */
+    struct pc_list conns;    /* All of them. */
+    struct pc_list greeting; /* Strangers, oldest first. */
     size_t n_greeting;
+    size_t n_conns;
+    size_t n_incoming;
+    unsigned n_shakes;        /* Handshakes that may go on in this turn. */
     struct pc_list ready;     /* Those that get a turn. */
     struct pc_list listeners; /* All of them. */
     struct pc_list spares;    /* Receive buffers that nobody uses. */
@@ -61,6 +68,7 @@ struct pc_link
                    */
     struct pc_socket_quiet quiet_accept;
     struct pc_socket_quiet quiet_stranger;
+    struct pc_socket_quiet quiet_refused; /* Peers that we connect to. */
     struct iovec iov[PC_SOCKET_IOV_MAX];
 };
 
@@ -73,6 +81,7 @@ struct pc_socket_timer
 
 enum pc_socket_state {
     PC_SOCKET_CONNECTING,
+    PC_SOCKET_SHAKING,
     PC_SOCKET_GREETING,
     PC_SOCKET_OPEN,
     PC_SOCKET_CLOSED
@@ -142,7 +151,8 @@ struct pc_link_conn
     struct pc_list in_greeting;
     struct pc_list in_ready;
     struct pc_socket_address peer;
-    uint64_t deadline_ns; /* While CONNECTING or GREETING. */
+    struct pc_secure *secure; /* NULL: no TLS, or CLOSED. */
+    uint64_t deadline_ns;     /* Until OPEN. */
     void *arg;
     int fd;
     enum pc_socket_state state;
@@ -152,6 +162,8 @@ struct pc_link_conn
     bool writable;
     bool hung_up; /* The peer closed its side. */
     bool paused;
+    bool incoming; /* Somebody connected to us. */
+    bool heard;    /* A message has come. */
     struct pc_socket_in in;
     struct pc_socket_out out;
 };

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "transports/socket/conn.h"
+#include "transports/socket/secure.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -42,7 +43,8 @@ void pc_socket_transmit_init(struct pc_link_conn *conn)
 
 bool pc_socket_transmit_is_idle(const struct pc_link_conn *conn)
 {
-    return conn->out.preamble_left == 0 && pc_list_is_empty(&conn->out.queue);
+    return conn->out.preamble_left == 0 && pc_list_is_empty(&conn->out.queue) &&
+           pc_secure_is_idle(conn);
 }
 
 peercache_status_t pc_socket_transmit_post(struct pc_link_send *send)
@@ -260,6 +262,45 @@ static void send_failed(struct pc_link_conn *conn, int error)
     pc_socket_conn_fail(conn, pc_socket_conn_status(error));
 }
 
+/* Encrypted bytes of a message leave, whatever becomes of it. */
+static void mark_begun(struct pc_link_conn *conn)
+{
+    uint64_t n = pc_secure_sealed(conn);
+    n -= n < conn->out.preamble_left ? n : conn->out.preamble_left;
+    for (struct pc_list *node = conn->out.queue.next;
+         n > 0 && node != &conn->out.queue; node = node->next) {
+        struct pc_socket_item *item = item_of(send_of(node));
+        item->begun = 1;
+        n -= n < item->left ? n : item->left;
+    }
+}
+
+/* One call; bytes of the queue that have left, or -1. *moved_p: whether
+ * anything did. */
+static ssize_t push(struct pc_link_conn *conn, bool *moved_p)
+{
+    struct gather gather = gather_queue(conn);
+    if (pc_secure_sends(conn)) {
+        size_t moved;
+        ssize_t n = pc_secure_sendv(conn, gather.iov, gather.n_iov, &moved);
+        if (n >= 0) {
+            mark_begun(conn);
+            conn->writable = pc_secure_is_idle(conn);
+            *moved_p = moved > 0;
+        }
+        return n;
+    }
+    struct msghdr message = {.msg_iov = gather.iov, .msg_iovlen = gather.n_iov};
+    ssize_t n = sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) {
+        /* Less than asked for: the socket is full and its next event says
+         * when it has room again. */
+        conn->writable = (uint64_t)n == gather.bytes;
+        *moved_p = n > 0;
+    }
+    return n;
+}
+
 unsigned pc_socket_transmit(struct pc_link_conn *conn)
 {
     uint64_t budget = PC_SOCKET_TURN_BYTES;
@@ -271,18 +312,15 @@ unsigned pc_socket_transmit(struct pc_link_conn *conn)
     }
     while (conn->writable && !conn->out.broken && budget > 0 &&
            !pc_socket_transmit_is_idle(conn)) {
-        struct gather gather = gather_queue(conn);
-        struct msghdr message = {.msg_iov = gather.iov,
-                                 .msg_iovlen = gather.n_iov};
-        ssize_t n = sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        bool moved = false;
+        ssize_t n = push(conn, &moved);
         if (n < 0) {
             send_failed(conn, errno);
             break;
         }
-        /* Less than asked for: the socket is full and its next event says
-         * when it has room again. */
-        conn->writable = (uint64_t)n == gather.bytes;
-        conn->out.moved_ns = conn->link->now_ns;
+        if (moved) {
+            conn->out.moved_ns = conn->link->now_ns;
+        }
         budget -= (uint64_t)n < budget ? (uint64_t)n : budget;
         work++;
         advance_queue(conn, (uint64_t)n);

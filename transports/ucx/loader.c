@@ -2,10 +2,10 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/module.h"
 #include "base/text.h"
 
 #include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,9 +66,9 @@ static void forward(void *arg, peercache_log_level_t level, const char *where,
 }
 
 /* The last part of every attempt's story goes into tried. */
-static const struct pc_fabric_ops *try_path(const char *path,
-                                            struct pc_text *tried)
+static const void *try_path(void *arg, const char *path)
 {
+    struct pc_text *tried = arg;
     void *module = open_quietly(path);
     if (module == NULL) {
         const char *why = dlerror();
@@ -90,42 +90,6 @@ static const struct pc_fabric_ops *try_path(const char *path,
     return ops;
 }
 
-/* The folder of the code that is running: libpeercache.so or a program. */
-static bool own_folder(char *folder, size_t len)
-{
-    Dl_info info;
-    if (dladdr((void *)(uintptr_t)pc_fabric_load, &info) == 0 ||
-        info.dli_fname == NULL) {
-        return false;
-    }
-    const char *slash = strrchr(info.dli_fname, '/');
-    if (slash == NULL) {
-        return false;
-    }
-    int n = snprintf(folder, len, "%.*s", (int)(slash - info.dli_fname),
-                     info.dli_fname);
-    return n >= 0 && (size_t)n < len;
-}
-
-static const struct pc_fabric_ops *search(struct pc_text *tried)
-{
-    const struct pc_fabric_ops *ops = NULL;
-    char folder[4096];
-    char path[4096 + 64];
-    if (own_folder(folder, sizeof(folder))) {
-        const char *const paths[] = {"", "/peercache", "/../lib/peercache"};
-        for (size_t i = 0; ops == NULL && i < PC_ARRAY_LEN(paths); i++) {
-            snprintf(path, sizeof(path), "%s%s/%s", folder, paths[i],
-                     MODULE_NAME);
-            ops = try_path(path, tried);
-        }
-    }
-    if (ops == NULL) {
-        ops = try_path(PEERCACHE_MODULE_DIR "/" MODULE_NAME, tried);
-    }
-    return ops != NULL ? ops : try_path(MODULE_NAME, tried);
-}
-
 peercache_status_t pc_fabric_load(const char *path,
                                   const struct pc_fabric_ops **ops_p)
 {
@@ -141,7 +105,8 @@ peercache_status_t pc_fabric_load(const char *path,
     }
     bool named = path != NULL && path[0] != '\0';
     const struct pc_fabric_ops *ops =
-        named ? try_path(path, &tried) : search(&tried);
+        named ? try_path(&tried, path)
+              : pc_module_search(MODULE_NAME, try_path, &tried);
     if (ops == NULL) {
         PC_WARN("ucx", "no UCX, so no mapped and no one-sided reads%s",
                 tried.data != NULL ? tried.data : "");
