@@ -544,3 +544,32 @@ void pc_peers_add_region(struct pc_peers *peers,
         }
     }
 }
+
+static void add_sending(const struct pc_conn *conn, uint64_t *bytes_p,
+                        uint64_t *most_p)
+{
+    *bytes_p += conn->send_bytes;
+    *most_p = conn->send_bytes > *most_p ? conn->send_bytes : *most_p;
+}
+
+void pc_peers_sending(const struct pc_peers *peers, uint64_t *bytes_p,
+                      uint64_t *most_p)
+{
+    *bytes_p = 0;
+    *most_p = 0;
+    for (struct pc_list *node = peers->incoming.next; node != &peers->incoming;
+         node = node->next) {
+        add_sending(PC_CONTAINER_OF(node, struct pc_conn, link), bytes_p,
+                    most_p);
+    }
+    for (struct pc_list *node = peers->peers.next; node != &peers->peers;
+         node = node->next) {
+        const struct pc_peer *peer =
+            PC_CONTAINER_OF(node, struct pc_peer, link);
+        for (int cls = 0; cls < 2; cls++) {
+            if (peer->conns[cls] != NULL) {
+                add_sending(peer->conns[cls], bytes_p, most_p);
+            }
+        }
+    }
+}

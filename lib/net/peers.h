@@ -124,6 +124,7 @@ struct pc_peers
 #define PC_INCOMING_MAX     8192        /* Connections that peers opened. */
 #define PC_CONN_TO_SEED     0x80000000u /* In a connection's number. */
 #define PC_CONN_SENDS_PAUSE 64          /* Answers under way: stop reading. */
+#define PC_CONN_BYTES_PAUSE (64u << 20) /* So do their bytes. */
 
 void pc_peers_init(struct pc_peers *peers, struct pc_engine *engine,
                    struct pc_mappings *mappings,
@@ -159,6 +160,10 @@ void pc_peer_answered(struct pc_peer *peer);
 unsigned pc_peers_most_owed(const struct pc_peers *peers);
 /* Since when it owes us an answer and is silent; 0: it owes none. */
 uint64_t pc_peer_silent_since(const struct pc_peer *peer);
+
+/* Bytes on their way to peers: all, and those on the connection with most. */
+void pc_peers_sending(const struct pc_peers *peers, uint64_t *bytes_p,
+                      uint64_t *most_p);
 
 /* A region of ours can be read from now on: tell those who listen. */
 void pc_peers_add_region(struct pc_peers *peers,

@@ -12,6 +12,7 @@ struct out
     struct pc_link_send send;
     struct pc_conn *conn;
     uint8_t *bytes;
+    uint64_t n_bytes; /* Of head and body. */
     void (*sent)(void *arg);
     void *arg;
 };
@@ -36,8 +37,10 @@ static void out_done(struct pc_link_send *send, peercache_status_t status)
     struct pc_conn *conn = out->conn;
     (void)status; /* A lost connection tells of itself. */
     conn->n_sends--;
+    conn->send_bytes -= out->n_bytes;
     if (conn->paused && conn->conn != NULL &&
-        conn->n_sends < PC_CONN_SENDS_PAUSE / 2) {
+        conn->n_sends < PC_CONN_SENDS_PAUSE / 2 &&
+        conn->send_bytes < PC_CONN_BYTES_PAUSE / 2) {
         conn->paused = false;
         conn->peers->engine->link_ops->pause(conn->conn, false);
     }
@@ -73,6 +76,10 @@ static peercache_status_t send_bytes(struct pc_conn *conn, uint8_t *bytes,
     out->send.done = out_done;
     out->conn = conn;
     out->bytes = bytes;
+    out->n_bytes = len;
+    for (size_t i = 0; i < n_pieces; i++) {
+        out->n_bytes += pieces[i].len;
+    }
     out->sent = sent;
     out->arg = arg;
     peercache_status_t status = conn->peers->engine->link_ops->send(&out->send);
@@ -82,6 +89,7 @@ static peercache_status_t send_bytes(struct pc_conn *conn, uint8_t *bytes,
     }
     conn->refs++;
     conn->n_sends++;
+    conn->send_bytes += out->n_bytes;
     return PEERCACHE_OK;
 }
 
@@ -102,7 +110,8 @@ peercache_status_t pc_conn_send(struct pc_conn *conn, struct pc_msg *msg,
         return status;
     }
     if (!conn->outgoing && !conn->paused &&
-        conn->n_sends >= PC_CONN_SENDS_PAUSE) {
+        (conn->n_sends >= PC_CONN_SENDS_PAUSE ||
+         conn->send_bytes >= PC_CONN_BYTES_PAUSE)) {
         conn->paused = true;
         conn->peers->engine->link_ops->pause(conn->conn, true);
     }

@@ -40,6 +40,7 @@ struct pc_conn
     uint32_t number;
     uint32_t refs; /* The connection itself, and each send. */
     uint32_t n_sends;
+    uint64_t send_bytes;
     struct pc_peer *peer;    /* Outgoing: whose it is. */
     struct pc_member remote; /* From HELLO or WELCOME. */
     struct pc_list rpcs;     /* Sent, not answered. */

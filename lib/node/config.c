@@ -25,6 +25,7 @@ struct peercache_config
 {
     struct given given[N_SETTINGS_MAX]; /* By row of the table. */
     struct pc_text error;
+    bool key_in_env;
 };
 
 peercache_status_t peercache_config_create(peercache_config_t **config_p)
@@ -103,7 +104,13 @@ peercache_config_t *pc_config_clone(const peercache_config_t *config)
             return NULL;
         }
     }
+    clone->key_in_env = config->key_in_env;
     return clone;
+}
+
+void pc_config_set_key_in_env(peercache_config_t *config, bool given)
+{
+    config->key_in_env = given;
 }
 
 void pc_config_set_error(peercache_config_t *config, const char *format, ...)
@@ -257,6 +264,29 @@ static void add_broken(peercache_config_t *config, const char *name,
     pc_config_add_error(config, "", text);
 }
 
+/* A key or certificates, and one source of each. */
+static void check_trust(peercache_config_t *config,
+                        const struct pc_settings *settings)
+{
+    bool file = settings->cluster_key_file[0] != '\0';
+    int n_tls = (settings->tls_cert[0] != '\0') +
+                (settings->tls_key[0] != '\0') + (settings->tls_ca[0] != '\0');
+    if (file && settings->cluster_key_in_env) {
+        add_broken(config, "cluster_key_file",
+                   "PEERCACHE_CLUSTER_KEY is in the environment, too; keep one "
+                   "of them");
+    }
+    if (n_tls != 0 && n_tls != 3) {
+        add_broken(config, "tls_cert",
+                   "tls_cert, tls_key and tls_ca belong together");
+    }
+    if (n_tls != 0 && (file || settings->cluster_key_in_env)) {
+        add_broken(config, "tls_cert",
+                   "a cluster key is given, too (cluster_key_file or "
+                   "PEERCACHE_CLUSTER_KEY); keep one of the two");
+    }
+}
+
 /* What no setting can say alone. */
 static void check_rules(peercache_config_t *config,
                         const struct pc_settings *settings)
@@ -268,12 +298,7 @@ static void check_rules(peercache_config_t *config,
                        peercache_config_get(config, "heartbeat_interval"));
         add_broken(config, "member_ttl", text);
     }
-    if (settings->cluster_key_file[0] != '\0') {
-        add_broken(config, "cluster_key_file",
-                   "keys are not in this version; leave it empty, and set "
-                   "allow_insecure = true to go beyond loopback on a network "
-                   "that you trust");
-    }
+    check_trust(config, settings);
     if (settings->ucx_tcp[0] != '\0' && strcmp(settings->ucx_tcp, "lo") != 0 &&
         !settings->allow_insecure) {
         add_broken(config, "ucx_tcp",
@@ -323,6 +348,7 @@ static peercache_status_t check(peercache_config_t *config,
         PC_ASSERT(good);
         (void)good;
     }
+    settings->cluster_key_in_env = config->key_in_env;
     check_rules(config, settings);
     return config->error.len > 0 ? PEERCACHE_INVALID : PEERCACHE_OK;
 }

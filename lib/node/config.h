@@ -83,6 +83,11 @@ struct pc_settings
     bool metrics_enabled;
     bool metrics_dashboard;
     char cluster_key_file[PEERCACHE_STR_MAX];
+    bool cluster_key_in_env; /* No setting: the key is told to nobody. */
+    char tls_cert[PEERCACHE_STR_MAX];
+    char tls_key[PEERCACHE_STR_MAX];
+    char tls_ca[PEERCACHE_STR_MAX];
+    char tls_name[PEERCACHE_STR_MAX];
     bool allow_insecure;
     bool encrypt;
 

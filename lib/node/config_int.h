@@ -16,6 +16,9 @@ peercache_status_t pc_config_put(peercache_config_t *config, const char *name,
                                  const char *value, const char *origin,
                                  const char *where);
 
+/* The environment holds a key, which this is to use. */
+void pc_config_set_key_in_env(peercache_config_t *config, bool given);
+
 void pc_config_clear_error(peercache_config_t *config);
 /* One more line of errors. */
 void pc_config_add_error(peercache_config_t *config, const char *where,

@@ -50,6 +50,13 @@ static peercache_status_t set_op_timeout_ms(peercache_config_t *config)
     return pc_config_put(config, "op_timeout", text, "environment", variable);
 }
 
+/* Not settings, but ours. */
+static bool is_known_otherwise(const char *name)
+{
+    return strcmp(name, "cluster_key") == 0 ||
+           strcmp(name, "tls_module") == 0 || strcmp(name, "ucx_module") == 0;
+}
+
 /* A variable that is like a setting's is probably a slip of the pen. Only a
  * warning: the environment is not ours alone. */
 static void warn_unknown_variables(void)
@@ -67,7 +74,8 @@ static void warn_unknown_variables(void)
         }
         name[len] = '\0';
         const char *nearest = pc_setting_nearest(name);
-        if (pc_setting_find(name) < 0 && nearest != NULL) {
+        if (pc_setting_find(name) < 0 && nearest != NULL &&
+            !is_known_otherwise(name)) {
             PC_WARN("config",
                     "the environment has %.*s, which is no setting; there is "
                     "a setting %s",
@@ -97,6 +105,7 @@ peercache_status_t peercache_config_from_env(peercache_config_t *config)
                                         "environment", variable));
         }
     }
+    pc_config_set_key_in_env(config, getenv("PEERCACHE_CLUSTER_KEY") != NULL);
     note(&result, set_op_timeout_ms(config));
     warn_unknown_variables();
     return result;

@@ -194,6 +194,9 @@ static void write_info(peercache_node_t *node, void *arg)
     add_cluster(node, view, text);
     add_members(node, members, n, text);
     add_stores(node, text);
+    pc_text_add(text, ",\"links\":");
+    add_string(text, node->trusted ? node->link_ops->describe(node->link)
+                                   : "neither authenticated nor encrypted");
     pc_text_add(text, ",\"fabric\":");
     add_string(text, node->fabric == NULL
                          ? "none"
@@ -270,6 +273,30 @@ static void set_peer_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_BOUNCE_BYTES, chunks * PC_BOUNCE_CHUNK);
 }
 
+static void set_link_gauges(peercache_node_t *node)
+{
+    struct pc_metrics *m = &node->metrics;
+    struct pc_link_stats stats;
+    uint64_t bytes;
+    uint64_t bytes_max;
+    pc_peers_sending(&node->peers, &bytes, &bytes_max);
+    pc_metrics_set(m, PC_METRIC_SEND_BYTES, bytes);
+    pc_metrics_set(m, PC_METRIC_SEND_BYTES_PEER, bytes_max);
+    if (node->link_ops->stats == NULL) {
+        return;
+    }
+    node->link_ops->stats(node->link, &stats);
+    pc_metrics_set(m, PC_METRIC_INCOMING, stats.n_incoming);
+    pc_metrics_set(m, PC_METRIC_STRANGERS, stats.n_strangers);
+    pc_metrics_set(m, PC_METRIC_HEAD_MAX, stats.head_max);
+    pc_metrics_set(m, PC_METRIC_HANDSHAKES, stats.n_secured);
+    pc_metrics_set(m, PC_METRIC_REFUSED_UNTRUSTED, stats.refused_untrusted);
+    pc_metrics_set(m, PC_METRIC_REFUSED_PROTOCOL, stats.refused_protocol);
+    pc_metrics_set(m, PC_METRIC_REFUSED_LATE, stats.refused_late);
+    pc_metrics_set(m, PC_METRIC_REFUSED_FULL, stats.refused_full);
+    pc_metrics_set(m, PC_METRIC_FORGED, stats.forged);
+}
+
 static void set_engine_gauges(peercache_node_t *node, void *arg)
 {
     (void)arg;
@@ -283,6 +310,7 @@ static void set_engine_gauges(peercache_node_t *node, void *arg)
     pc_metrics_set(&node->metrics, PC_METRIC_MEMBERS, n);
     pc_metrics_set(&node->metrics, PC_METRIC_STORAGE_NODES, n_storage);
     set_peer_gauges(node);
+    set_link_gauges(node);
 }
 
 #define LATENCY "peercache_op_latency_seconds"

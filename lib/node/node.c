@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "node/trust.h"
 #include "transports/socket/names.h"
 #include "transports/socket/socket.h"
 #include "transports/ucx/loader.h"
@@ -278,6 +279,46 @@ static void init_engine(struct peercache_node *node)
     node->hedge_budget = PC_HEDGE_BUDGET_MAX;
 }
 
+/* Whether nodes on other hosts may be met: because they prove themselves, or
+ * because the user says that nobody else is there. */
+static bool goes_beyond_loopback(const struct peercache_node *node)
+{
+    return node->trusted || node->settings.allow_insecure;
+}
+
+static peercache_status_t open_trusted(struct peercache_node *node,
+                                       struct pc_link_params *params,
+                                       const struct pc_trust *trust,
+                                       peercache_config_t *config)
+{
+    node->trusted = trust->given;
+    params->tls = trust->given ? &trust->tls : NULL;
+    params->loopback_only =
+        params->world == NULL && !goes_beyond_loopback(node);
+    peercache_status_t status = node->link_ops->open(params, &node->link);
+    if (status == PEERCACHE_OK) {
+        if (trust->given && !trust->tls.encrypt) {
+            PC_WARN("node", "encrypt = false: nodes prove themselves when they "
+                            "connect; what follows is neither secret nor safe "
+                            "from changes on its way");
+        }
+        PC_INFO("node", "links: %s",
+                trust->given ? node->link_ops->describe(node->link)
+                : node->settings.allow_insecure
+                    ? "neither authenticated nor encrypted (allow_insecure)"
+                    : "without a key, on loopback only");
+        return PEERCACHE_OK;
+    }
+    if (!trust->given || trust->reason[0] == '\0') {
+        return fail(config, status, "the socket layer cannot be opened");
+    }
+    char text[sizeof(trust->reason) + 64];
+    (void)snprintf(text, sizeof(text), "%s: %s",
+                   trust->tls.n_keys > 0 ? "the cluster key" : "certificates",
+                   trust->reason);
+    return fail(config, status, text);
+}
+
 /* The link, and where others reach us. */
 static peercache_status_t open_link(struct peercache_node *node,
                                     const struct pc_node_env *env,
@@ -285,32 +326,37 @@ static peercache_status_t open_link(struct peercache_node *node,
 {
     struct pc_link_params params = {.up = pc_conn_upcalls(&node->peers),
                                     .head_max = PC_HEAD_MAX + 64,
+                                    .n_incoming_max = PC_INCOMING_MAX,
                                     .stall_ns = STALL_NS,
                                     .world =
                                         env != NULL ? env->link_world : NULL};
     char address[PEERCACHE_STR_MAX + 16];
     char text[PEERCACHE_STR_MAX + 256];
     const char *host = node->settings.control_bind_host;
+    struct pc_trust trust = {.given = false};
+    if (env == NULL && pc_trust_load(&node->settings, &trust) != PEERCACHE_OK) {
+        return fail(config, PEERCACHE_INVALID, trust.reason);
+    }
+    peercache_status_t status = open_trusted(node, &params, &trust, config);
+    pc_trust_wipe(&trust);
+    if (status != PEERCACHE_OK) {
+        return status;
+    }
     if (env != NULL) {
         host = env->address;
     } else if (host[0] == '\0') {
-        host = node->settings.allow_insecure ? "0.0.0.0" : "127.0.0.1";
+        host = goes_beyond_loopback(node) ? "0.0.0.0" : "127.0.0.1";
     }
     bool v6 = strchr(host, ':') != NULL;
     (void)snprintf(address, sizeof(address), "%s%s%s:%d", v6 ? "[" : "", host,
                    v6 ? "]" : "", (int)node->settings.control_port);
-    if (env == NULL && !node->settings.allow_insecure &&
+    if (env == NULL && !goes_beyond_loopback(node) &&
         !pc_names_is_loopback(address)) {
         (void)snprintf(text, sizeof(text),
                        "control_bind_host is %s, beyond loopback; that needs "
-                       "cluster_key_file (not in this version) or "
-                       "allow_insecure = true",
+                       "cluster_key_file, tls_cert or allow_insecure = true",
                        host);
         return fail(config, PEERCACHE_INVALID, text);
-    }
-    peercache_status_t status = node->link_ops->open(&params, &node->link);
-    if (status != PEERCACHE_OK) {
-        return fail(config, status, "the socket layer cannot be opened");
     }
     status = node->link_ops->listen(node->link, address, node->bound,
                                     sizeof(node->bound));
@@ -383,12 +429,11 @@ static void set_seeds(struct peercache_node *node,
             seed->address[0] = '\0';
         }
         if (env == NULL && seed->address[0] != '\0' &&
-            !node->settings.allow_insecure &&
+            !goes_beyond_loopback(node) &&
             !pc_names_is_loopback(seed->address)) {
             PC_ERROR("node",
                      "seed %s is beyond loopback: this node stays alone; set "
-                     "cluster_key_file (not in this version) or "
-                     "allow_insecure = true",
+                     "cluster_key_file, tls_cert or allow_insecure = true",
                      word);
             node->local_only = true;
         }

@@ -88,6 +88,7 @@ struct peercache_node
     uint64_t digest_seed; /* Must be equal in the cluster. */
     uint64_t key_seed;    /* The same with our prefix: for digests of keys. */
     bool client;          /* No pool, no range. */
+    bool trusted;         /* Peers prove themselves to the link. */
     bool local_only;      /* Configuration forbids to join. */
     int id_lock;          /* Descriptor of the lock file, -1. */
 

@@ -103,6 +103,11 @@ static bool is_device_list(const char *text)
     return true;
 }
 
+static bool is_dns_name(const char *text)
+{
+    return is_label(text, PEERCACHE_STR_MAX - 1) && strchr(text, '_') == NULL;
+}
+
 static bool is_path(const char *text)
 {
     return *text != '\0';
@@ -161,7 +166,8 @@ static bool same_word(const char *a, size_t a_len, const char *b, size_t b_len)
 #define LABEL_SET "1 to 128 of letters, digits, dot, dash, underscore"
 #define A_HOST    "auto, or an address or name of this host"
 #define BIND_AUTO                                                              \
-    "auto: all interfaces with a key or allow_insecure, else 127.0.0.1"
+    "auto: all interfaces with a key, certificates or allow_insecure, else "   \
+    "127.0.0.1"
 
 static const struct pc_setting table[] = {
     /* Cluster. */
@@ -234,12 +240,28 @@ static const struct pc_setting table[] = {
     INT(metrics_port, "31997", "0 to 65535", NODE,
         "Port of the metrics; 0: any free one."),
     TEXT(cluster_key_file, "", ANY_TEXT, NULL, NODE,
-         "File with the cluster's key. Not in this version: must be empty."),
+         "File with the cluster's key, or with two while keys are changed; "
+         "only its owner may open it. The variable PEERCACHE_CLUSTER_KEY holds "
+         "the key itself instead. Nodes with other keys are refused."),
+    TEXT(tls_cert, "", ANY_TEXT, NULL, NODE,
+         "PEM file with this node's certificate and what is between it and "
+         "the authority; instead of a key. With tls_key and tls_ca."),
+    TEXT(tls_key, "", ANY_TEXT, NULL, NODE,
+         "PEM file with the certificate's private key, without a pass phrase; "
+         "only its owner may open it."),
+    TEXT(tls_ca, "", ANY_TEXT, NULL, NODE,
+         "PEM file with the authorities that other nodes' certificates must "
+         "come from."),
+    TEXT(tls_name, "peercache", "1 to 255 of letters, digits, dot, dash",
+         is_dns_name, CLUSTER,
+         "DNS name that every node's certificate must be made out to."),
     BOOL(allow_insecure, "false", NODE,
-         "Bind and join beyond loopback without a cluster key: anybody who "
+         "Bind and join beyond loopback without key or certificate: who "
          "reaches the ports can read and write every value."),
     BOOL(encrypt, "true", NODE,
-         "With a cluster key: encrypt the connections between nodes."),
+         "With a key or certificates: encrypt the connections between nodes. "
+         "false: only their beginning is protected, for networks that are "
+         "trusted otherwise. The same on all nodes."),
 
     /* Data plane. */
     CHOICE(protocol, "rdma", "rdma, tcp", NODE,

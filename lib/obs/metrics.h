@@ -142,6 +142,28 @@
     X(PEERS_SUSPECT, GAUGE, "peers_suspect", "",                               \
       "silent peers that are not asked now")                                   \
     X(CONNECTIONS, GAUGE, "connections", "", "open connections")               \
+    X(INCOMING, GAUGE, "incoming_connections", "",                             \
+      "connections that others opened")                                        \
+    X(STRANGERS, GAUGE, "handshakes_in_progress", "",                          \
+      "of these, not yet proved and greeted")                                  \
+    X(HEAD_MAX, GAUGE, "message_head_bytes_max", "",                           \
+      "longest message head received")                                         \
+    X(SEND_BYTES, GAUGE, "send_bytes_in_flight", "",                           \
+      "bytes being sent to peers")                                             \
+    X(SEND_BYTES_PEER, GAUGE, "send_bytes_in_flight_connection_max", "",       \
+      "of these, on the connection with the most")                             \
+    X(HANDSHAKES, COUNTER, "handshakes_total", "",                             \
+      "peers that proved themselves")                                          \
+    X(REFUSED_UNTRUSTED, COUNTER, "connections_refused_total",                 \
+      "cause=\"untrusted\"", "strangers turned away")                          \
+    X(REFUSED_PROTOCOL, COUNTER, "connections_refused_total",                  \
+      "cause=\"protocol\"", "strangers turned away")                           \
+    X(REFUSED_LATE, COUNTER, "connections_refused_total", "cause=\"late\"",    \
+      "strangers turned away")                                                 \
+    X(REFUSED_FULL, COUNTER, "connections_refused_total", "cause=\"full\"",    \
+      "strangers turned away")                                                 \
+    X(FORGED, COUNTER, "forged_records_total", "",                             \
+      "records that proved false")                                             \
     X(MAPPINGS, GAUGE, "mapped_regions", "", "neighbours' regions mapped")     \
     X(BOUNCE_BYTES, GAUGE, "bounce_bytes", "", "bounce buffers in use")        \
     X(MEMBERS, GAUGE, "members", "", "live nodes seen")                        \

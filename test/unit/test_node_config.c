@@ -286,6 +286,9 @@ static void check_tells_all_errors_at_once(void **state)
     (void)peercache_config_set(*state, "metrics_port", "70000");
     assert_set(*state, "member_ttl", "3");
     assert_set(*state, "cluster_key_file", "/etc/key");
+    assert_set(*state, "tls_cert", "/etc/cert");
+    assert_set(*state, "tls_key", "/etc/private");
+    assert_set(*state, "tls_ca", "/etc/ca");
     assert_set(*state, "ucx_tcp", "eth0");
     assert_set(*state, "role", "storage");
     assert_set(*state, "evict_high", "9");
@@ -295,13 +298,45 @@ static void check_tells_all_errors_at_once(void **state)
     assert_contains(error, "vnodes = \"0\" is not allowed: int, 1 to 65536");
     assert_contains(error, "metrics_port = \"70000\"");
     assert_contains(error, "member_ttl = \"3\"");
-    assert_contains(error, "cluster_key_file = \"/etc/key\"");
-    assert_contains(error, "not in this version");
+    assert_contains(error, "tls_cert = \"/etc/cert\"");
+    assert_contains(error, "cluster_key_file");
     assert_contains(error, "ucx_tcp = \"eth0\"");
     assert_contains(error, "role = \"storage\"");
     assert_contains(error, "evict_high = \"9\"");
     assert_int_equal(pc_config_resolve(*state, &s), PEERCACHE_INVALID);
     assert_int_equal(s.vnodes, 42);
+}
+
+static void certificates_come_with_their_keys(void **state)
+{
+    assert_set(*state, "tls_cert", "/etc/cert");
+    assert_int_equal(peercache_config_check(*state), PEERCACHE_INVALID);
+    assert_contains(peercache_config_error(*state), "tls_ca belong together");
+    assert_set(*state, "tls_key", "/etc/private");
+    assert_set(*state, "tls_ca", "/etc/ca");
+    assert_int_equal(peercache_config_check(*state), PEERCACHE_OK);
+    assert_int_not_equal(
+        peercache_config_set(*state, "tls_name", "no_dns_name"), PEERCACHE_OK);
+}
+
+/* The variable's text is in no error, no copy and no list of settings. */
+static void a_key_in_the_environment_is_told_to_nobody(void **state)
+{
+    struct pc_settings s;
+    struct pc_text text;
+    assert_int_equal(setenv("PEERCACHE_CLUSTER_KEY", "secret-secret", 1), 0);
+    assert_int_equal(peercache_config_from_env(*state), PEERCACHE_OK);
+    assert_int_equal(pc_config_resolve(*state, &s), PEERCACHE_OK);
+    assert_true(s.cluster_key_in_env);
+    pc_text_init(&text);
+    pc_config_json(*state, &text);
+    assert_null(strstr(text.data, "secret-secret"));
+    pc_text_fini(&text);
+    assert_set(*state, "cluster_key_file", "/etc/key");
+    assert_int_equal(peercache_config_check(*state), PEERCACHE_INVALID);
+    assert_contains(peercache_config_error(*state), "PEERCACHE_CLUSTER_KEY");
+    assert_null(strstr(peercache_config_error(*state), "secret-secret"));
+    assert_int_equal(unsetenv("PEERCACHE_CLUSTER_KEY"), 0);
 }
 
 static void an_error_goes_when_the_setting_is_put_right(void **state)
@@ -542,6 +577,8 @@ int main(void)
         TEST(names_may_be_written_with_dashes),
         TEST(check_tells_all_errors_at_once),
         TEST(an_error_goes_when_the_setting_is_put_right),
+        TEST(certificates_come_with_their_keys),
+        TEST(a_key_in_the_environment_is_told_to_nobody),
         TEST(the_environment_sets_every_setting),
         TEST(bad_variables_are_all_named),
         TEST(the_original_timeout_variable_wins_up_to_5_s),
