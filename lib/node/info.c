@@ -126,6 +126,22 @@ static const char *mode_of(const peercache_node_t *node,
     return get && peer->path.native ? "one-sided" : "served";
 }
 
+/* Whether the peer answers, and what it owes. */
+static void add_breaker(const struct pc_peer *peer, struct pc_text *text)
+{
+    uint64_t now_ns = pc_engine_now(peer->peers->engine);
+    uint64_t since_ns = pc_peer_silent_since(peer);
+    uint64_t silent_ns = since_ns != 0 ? now_ns - since_ns : 0;
+    uint64_t open_ns = peer->suspect ? now_ns - peer->suspect_ns : 0;
+    pc_text_add(text,
+                ",\"breaker\":{\"state\":\"%s\",\"open_ms\":%" PRIu64
+                ",\"silent_ms\":%" PRIu64 ",\"round_trip_us\":%" PRIu64
+                ",\"requests\":%u,\"one_sided_reads\":%u}",
+                peer->suspect ? "open" : "closed", (uint64_t)(open_ns / PC_MS),
+                (uint64_t)(silent_ns / PC_MS), (uint64_t)(peer->rtt_ns / PC_US),
+                peer->n_rpcs, peer->n_gets);
+}
+
 static void add_path(peercache_node_t *node, const struct pc_member *member,
                      struct pc_text *text)
 {
@@ -146,6 +162,9 @@ static void add_path(peercache_node_t *node, const struct pc_member *member,
     pc_text_add(text, ",\"suspect\":%s,\"mode\":\"%s\"}",
                 truth(peer != NULL && peer->suspect),
                 self ? "self" : mode_of(node, peer));
+    if (peer != NULL) {
+        add_breaker(peer, text);
+    }
 }
 
 static void add_members(peercache_node_t *node, const struct pc_member *members,

@@ -49,21 +49,26 @@ static void add_owners(struct pc_lookup_key *key, const struct pc_ring *ring,
     }
 }
 
+void pc_lookup_targets(const struct peercache_node *node,
+                       struct pc_lookup_key *key)
+{
+    key->n_targets = 0;
+    add_owners(key, node->ring, node);
+    key->n_current = key->n_targets;
+    for (size_t i = 0; i < node->n_former; i++) {
+        add_owners(key, node->former[i].ring, node);
+    }
+}
+
 static void set_targets(struct pc_lookup *l, struct pc_lookup_key *key)
 {
-    struct peercache_node *node = l->node;
-    key->n_targets = 0;
     key->asked = 0;
     key->failed = 0;
     key->open = 0;
     key->wrong_view = false;
     l->n_parked -= key->parked;
     key->parked = false;
-    add_owners(key, node->ring, node);
-    key->n_current = key->n_targets;
-    for (size_t i = 0; i < node->n_former; i++) {
-        add_owners(key, node->former[i].ring, node);
-    }
+    pc_lookup_targets(l->node, key);
 }
 
 /* Records whose holder is not known to be dead (rule 4: unknown is not). */

@@ -89,6 +89,9 @@ peercache_status_t pc_lookup_start(struct pc_lookup *lookup,
                                    const struct pc_digest *digests,
                                    const uint32_t *users, size_t n,
                                    uint64_t deadline_ns);
+/* Whom a lookup of key->digest asks: fills targets, n_targets, n_current. */
+void pc_lookup_targets(const struct peercache_node *node,
+                       struct pc_lookup_key *key);
 /* Tenths of messages that hedges may still send, at most. */
 #define PC_HEDGE_BUDGET_MAX 320
 

@@ -256,6 +256,16 @@ struct pc_clear
 void pc_clear_start(struct pc_clear *clear);
 
 /* serve.c */
+/* Room for what a node knows of one key. */
+struct pc_knowledge
+{
+    uint8_t dead[PC_WHY_RECORDS_MAX];
+    struct pc_record records[PC_WHY_RECORDS_MAX];
+    struct pc_member holders[PC_WHY_RECORDS_MAX];
+};
+/* What this node knows of a key; because points into room. */
+void pc_serve_why(struct peercache_node *node, struct pc_digest digest,
+                  struct pc_knowledge *room, struct pc_msg_because *because);
 void pc_serve_request(void *arg, struct pc_conn *conn,
                       const struct pc_msg *msg);
 

@@ -272,6 +272,56 @@ static void on_read(struct peercache_node *node, struct pc_conn *conn,
     pc_free(pages.checksums);
 }
 
+/* ---- Why ----------------------------------------------------------------- */
+
+void pc_serve_why(struct peercache_node *node, struct pc_digest digest,
+                  struct pc_knowledge *room, struct pc_msg_because *because)
+{
+    struct pc_place place;
+    struct pc_msg_found found = {.holders = room->holders};
+    size_t n =
+        pc_shard_lookup(node->shard, digest, room->records, PC_WHY_RECORDS_MAX);
+    n = n > PC_WHY_RECORDS_MAX ? PC_WHY_RECORDS_MAX : n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t holder = room->records[i].incarnation;
+        room->dead[i] = pc_node_is_dead(node, holder);
+        add_holder(node, &found, holder);
+    }
+    *because = (struct pc_msg_because){
+        .view = pc_ring_view(node->ring),
+        .owner = pc_ring_owns(node->ring, digest, node->self.incarnation),
+        .n_records = (uint32_t)n,
+        .dead = room->dead,
+        .records = room->records,
+        .n_holders = found.n_holders,
+        .holders = room->holders,
+    };
+    /* Without a touch: to ask why changes nothing. */
+    if (!node->client && pc_store_find(node->store, digest, false, &place)) {
+        because->held = true;
+        because->published = place.published;
+        because->generation = place.generation;
+        because->length = place.length;
+        because->checksum = place.checksum;
+    }
+}
+
+static void on_why(struct peercache_node *node, struct pc_conn *conn,
+                   const struct pc_msg *msg)
+{
+    struct pc_msg out = {.type = PC_MSG_BECAUSE, .request = msg->request};
+    struct pc_knowledge *room = pc_alloc(1, sizeof(*room));
+    if (room == NULL) {
+        no_memory(conn, msg);
+        return;
+    }
+    pc_serve_why(node, msg->u.why.digest, room, &out.u.because);
+    answer(conn, &out);
+    pc_free(room);
+}
+
+/* ---- Remove -------------------------------------------------------------- */
+
 /* Less than the asker's patience with a silent peer. */
 #define REMOVE_WAIT_NS (100 * PC_MS)
 
@@ -355,6 +405,9 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
         break;
     case PC_MSG_REMOVE:
         on_remove(node, conn, msg);
+        break;
+    case PC_MSG_WHY:
+        on_why(node, conn, msg);
         break;
     case PC_MSG_REGION:
         if (conn->outgoing) {

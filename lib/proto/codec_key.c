@@ -6,6 +6,7 @@
 /* A request without keys has no meaning; an answer may be empty. */
 static const struct pc_bounds request_keys = {1, PC_KEYS_PER_REQUEST};
 static const struct pc_bounds answer_keys = {0, PC_KEYS_PER_REQUEST};
+static const struct pc_bounds why_records = {0, PC_WHY_RECORDS_MAX};
 
 static void check_count(struct pc_writer *w, uint32_t n,
                         struct pc_bounds bounds)
@@ -223,5 +224,59 @@ void pc_read_pages(struct pc_reader *r, struct pc_msg_pages *m)
     m->generations = pc_reader_u64s(r, same);
     m->lengths = pc_reader_u64s(r, same);
     m->checksums = pc_reader_u64s(r, same);
+    pc_reader_close(r, n_unknown);
+}
+
+void pc_write_why(struct pc_writer *w, const struct pc_msg_why *m)
+{
+    pc_writer_array(w, 1);
+    pc_writer_digests(w, &m->digest, 1);
+}
+
+void pc_read_why(struct pc_reader *r, struct pc_msg_why *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 1);
+    uint32_t n;
+    const struct pc_digest *digest =
+        pc_reader_digests(r, (struct pc_bounds){1, 1}, &n);
+
+    if (r->status != PEERCACHE_OK) {
+        return;
+    }
+    m->digest = *digest;
+    pc_reader_close(r, n_unknown);
+}
+
+void pc_write_because(struct pc_writer *w, const struct pc_msg_because *m)
+{
+    check_count(w, m->n_records, why_records);
+    pc_writer_array(w, 10);
+    pc_writer_u64(w, m->view);
+    pc_writer_bool(w, m->owner);
+    pc_writer_bool(w, m->held);
+    pc_writer_bool(w, m->published);
+    pc_writer_u64(w, m->generation);
+    pc_writer_u64(w, m->length);
+    pc_writer_u64(w, m->checksum);
+    pc_writer_bytes(w, m->dead, m->n_records, 1);
+    pc_writer_records(w, m->records, m->n_records);
+    pc_write_members(w, m->holders, m->n_holders);
+}
+
+void pc_read_because(struct pc_reader *r, struct pc_msg_because *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 10);
+    uint32_t n;
+
+    m->view = pc_reader_u64(r);
+    m->owner = pc_reader_bool(r);
+    m->held = pc_reader_bool(r);
+    m->published = pc_reader_bool(r);
+    m->generation = pc_reader_u64(r);
+    m->length = pc_reader_u64(r);
+    m->checksum = pc_reader_u64(r);
+    m->dead = pc_reader_bytes(r, why_records, 1, &n);
+    m->records = pc_reader_records(r, (struct pc_bounds){n, n}, &m->n_records);
+    m->holders = pc_read_members(r, &m->n_holders);
     pc_reader_close(r, n_unknown);
 }

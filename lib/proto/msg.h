@@ -50,7 +50,9 @@
     X(PONG, 18, ping)          /* Answer. */                                   \
     X(FAILED, 19, failed)      /* Answer: the request failed as a whole. */    \
     X(PROBE, 20, probe)        /* Request: does this member answer you? */     \
-    X(PROBED, 21, probed)      /* Answer. */
+    X(PROBED, 21, probed)      /* Answer. */                                   \
+    X(WHY, 30, why)            /* Request: what do you know of this key? */    \
+    X(BECAUSE, 31, because)    /* Answer. */
 
 enum pc_msg_type {
 #define PC_MSG_ENUM(name, value, suffix) PC_MSG_##name = (value),
@@ -234,6 +236,27 @@ struct pc_msg_pages
     uint64_t *checksums;
 };
 
+struct pc_msg_why
+{
+    struct pc_digest digest;
+};
+
+/* What a node knows of a key, as the directory's owner and as a holder. */
+struct pc_msg_because
+{
+    uint64_t view;
+    bool owner; /* By that view. */
+    bool held;  /* In its own pool. */
+    bool published;
+    uint64_t generation, length, checksum; /* Of the held one. */
+    uint32_t n_records;                    /* Those of the shard. */
+    uint8_t *dead; /* 1: its holder is known to be dead; lookups leave it out.
+                    */
+    struct pc_record *records;
+    uint32_t n_holders;
+    struct pc_member *holders;
+};
+
 struct pc_msg_ping
 {
     uint64_t token;
@@ -269,6 +292,8 @@ struct pc_msg
         struct pc_msg_failed failed;
         struct pc_msg_probe probe;
         struct pc_msg_probed probed;
+        struct pc_msg_why why;
+        struct pc_msg_because because;
     } u;
 };
 

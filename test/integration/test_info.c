@@ -276,7 +276,7 @@ static void a_present_key_is_explained(void **state)
     char *text = explain(*state, "here");
     assert_has(text, "{\"key\":\"here\",\"digest\":\"");
     assert_has(text, "\"local\":{\"generation\":");
-    assert_has(text, "\"answer\":\"answered\"");
+    assert_has(text, "\"answer\":\"present\"");
     assert_has(text, "\"holders\":[{\"id\":\"info-node\"");
     assert_has(text, "\"mode\":\"local\",\"usable\":true");
     assert_has(text, "\"result\":\"OK\"");
@@ -287,7 +287,7 @@ static void an_absent_key_is_explained(void **state)
 {
     char *text = explain(*state, "nowhere");
     assert_has(text, "\"local\":null,\"cached\":null,\"owners\":[{");
-    assert_has(text, "\"holders\":[],\"result\":\"NOT_FOUND\"");
+    assert_has(text, "\"holders\":[],\"phases\":[{\"name\":\"local\",");
     peercache_free(text);
 }
 
@@ -331,7 +331,9 @@ static void a_neighbour_and_its_value_are_explained(void **state)
     char *text = explain(reader, "over there");
     assert_has(text, "\"local\":null,\"cached\":null");
     assert_has(text, "\"holders\":[{\"id\":\"info-node\"");
-    assert_has(text, "\"usable\":true}],\"result\":\"OK\"");
+    assert_has(text, "\"usable\":true,\"says\":\"held\"");
+    assert_has(text, "\"result\":\"OK\"");
+    assert_json(text);
     assert_has(text, "it would be read from info-node, mode ");
     peercache_free(text);
     assert_int_equal(peercache_node_info(reader, &text), PEERCACHE_OK);

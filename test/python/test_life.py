@@ -121,6 +121,15 @@ def test_stats_have_metrics_and_info(node: peercache.Node) -> None:
     assert isinstance(stats["info"], dict)
 
 
+def test_a_key_is_explained(node: peercache.Node) -> None:
+    node.put(["a"], [b"1"], namespace="n")
+    there = node.explain("a", namespace="n")
+    assert there["result"] == "OK"
+    assert [owner["answer"] for owner in there["owners"]] == ["present"]
+    assert [phase["name"] for phase in there["phases"]] == ["local", "owners", "holders", "ways"]
+    assert node.explain(b"a")["result"] == "NOT_FOUND"
+
+
 def test_metrics_text_is_read_with_labels_and_escapes() -> None:
     from peercache.stats import parse_metrics
 

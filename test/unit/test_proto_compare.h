@@ -111,6 +111,16 @@ static inline void same_about_keys(struct pc_msg *a, const struct pc_msg *b)
         SAME_ARRAY(a->u.pages.checksums, b->u.pages.checksums,
                    b->u.pages.n_keys);
         break;
+    case PC_MSG_BECAUSE:
+        assert_int_equal(a->u.because.n_records, b->u.because.n_records);
+        assert_int_equal(a->u.because.n_holders, b->u.because.n_holders);
+        SAME_ARRAY(a->u.because.dead, b->u.because.dead,
+                   b->u.because.n_records);
+        SAME_ARRAY(a->u.because.records, b->u.because.records,
+                   b->u.because.n_records);
+        SAME_ARRAY(a->u.because.holders, b->u.because.holders,
+                   b->u.because.n_holders);
+        break;
     case PC_MSG_REMOVE:
         assert_int_equal(a->u.remove.n_keys, b->u.remove.n_keys);
         SAME_ARRAY(a->u.remove.digests, b->u.remove.digests,

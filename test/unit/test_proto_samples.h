@@ -18,7 +18,7 @@ struct samples
     struct pc_msg_region regions[2];
     struct pc_record records[3];
     struct pc_digest digests[3];
-    uint8_t counts[3], kinds[3], results[3];
+    uint8_t counts[3], kinds[3], results[3], dead[3];
     int8_t statuses[3];
     uint64_t numbers[3][3];
     uint8_t fabric[5], rkey[3];
@@ -81,6 +81,7 @@ static inline void samples_init(struct samples *s)
         s->counts[i] = (uint8_t)(i == 0 ? 0 : i); /* 0, 1, 2. */
         s->kinds[i] = i == 1 ? PC_RETRACT : PC_PUBLISH;
         s->results[i] = (uint8_t)i;
+        s->dead[i] = i == 2;
         for (unsigned k = 0; k < 3; k++) {
             s->numbers[k][i] = 1000 * (uint64_t)k + i;
         }
@@ -166,6 +167,23 @@ static inline void sample_about_keys(struct samples *s, struct pc_msg *m)
         break;
     case PC_MSG_REMOVE:
         m->u.remove = (struct pc_msg_remove){3, s->digests};
+        break;
+    case PC_MSG_WHY:
+        m->u.why.digest = s->digests[1];
+        break;
+    case PC_MSG_BECAUSE:
+        m->u.because = (struct pc_msg_because){0x7b,
+                                               true,
+                                               true,
+                                               false,
+                                               8,
+                                               4096,
+                                               0x9192939495969798u,
+                                               3,
+                                               s->dead,
+                                               s->records,
+                                               2,
+                                               s->members};
         break;
     default:
         break;

@@ -26,7 +26,7 @@ struct cli
     bool json;
     bool markdown;
     bool logs;       /* The user chose a log level. */
-    const char *key; /* Of stat. */
+    const char *key; /* Of stat and why. */
 };
 
 /* One line on stderr, prefixed; returns CLI_FAILED. */
@@ -45,6 +45,9 @@ const char *cli_size(json_int_t bytes, char *text, size_t len);
 int cli_status(struct cli *cli);
 int cli_members(struct cli *cli);
 int cli_stat(struct cli *cli);
+int cli_why(struct cli *cli);
+/* Explain cli->key, by `print` or as JSON. */
+int cli_explain(struct cli *cli, void (*print)(const json_t *root));
 int cli_config(struct cli *cli);
 int cli_version(struct cli *cli);
 

@@ -36,6 +36,8 @@ static const struct command commands[] = {
      false},
     {"members", "the members and the way to each", cli_members, false},
     {"stat", "KEY: where a value is and what a get would do", cli_stat, true},
+    {"why", "KEY: the same with what every owner and holder says", cli_why,
+     true},
     {"config", "every setting, its value and what is allowed", cli_config,
      false},
     {"version", "version of the library that is loaded", cli_version, false},

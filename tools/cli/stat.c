@@ -1,5 +1,6 @@
 /*
- * stat.c - `peercache stat KEY`: what a get of the key would do, and why.
+ * stat.c - `peercache stat KEY`: where a value is, in short, and what a get of
+ * it would do.
  */
 #include "cli.h"
 
@@ -78,7 +79,7 @@ static void print_explanation(const json_t *root)
            cli_text(root, "why"));
 }
 
-int cli_stat(struct cli *cli)
+int cli_explain(struct cli *cli, void (*print)(const json_t *root))
 {
     char *text;
     json_error_t error;
@@ -103,9 +104,14 @@ int cli_stat(struct cli *cli)
     if (cli->json) {
         printf("%s\n", text);
     } else {
-        print_explanation(root);
+        print(root);
     }
     json_decref(root);
     peercache_free(text);
     return found ? CLI_OK : CLI_FAILED;
+}
+
+int cli_stat(struct cli *cli)
+{
+    return cli_explain(cli, print_explanation);
 }

@@ -11,7 +11,7 @@ static bool is_true(const json_t *object, const char *name)
     return json_is_true(json_object_get(object, name));
 }
 
-/* "mapped over sysv", "served", "one-sided over rc_mlx5, suspect" */
+/* "mapped over sysv", "served", "one-sided over rc_mlx5, suspect for 20 ms" */
 static void path_text(const json_t *member, char *text, size_t len)
 {
     const json_t *path = json_object_get(member, "path");
@@ -22,6 +22,12 @@ static void path_text(const json_t *member, char *text, size_t len)
     (void)snprintf(text, len, "%s%s%s%s", mode, names ? " over " : "",
                    names ? carrier : "",
                    is_true(path, "suspect") ? ", suspect" : "");
+    const json_t *breaker = json_object_get(member, "breaker");
+    size_t at = strlen(text);
+    if (is_true(path, "suspect") && at < len) {
+        (void)snprintf(text + at, len - at, " for %lld ms",
+                       (long long)cli_integer(breaker, "open_ms"));
+    }
 }
 
 static void print_members(const json_t *members)

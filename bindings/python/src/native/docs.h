@@ -133,6 +133,10 @@
     "info_text($self)\n--\n\n"                                                 \
     "Identity, addresses, members, pool and settings in effect, as JSON text."
 
+#define PC_DOC_EXPLAIN_TEXT                                                    \
+    "explain_text($self, key, *, namespace=None)\n--\n\n"                        \
+    "What a get of the key would do and why, as JSON text."
+
 #define PC_DOC_CLOSE                                                           \
     "close($self)\n--\n\n"                                                     \
     "Leave the cluster and give everything back.\n\n"                          \

@@ -362,6 +362,32 @@ static PyObject *node_info(PyObject *object, PyObject *unused)
     return take_text(status, text, "info");
 }
 
+static PyObject *node_explain(PyObject *object, PyObject *const *args,
+                              Py_ssize_t n_args, PyObject *kw_names)
+{
+    static const struct pc_signature signature = {
+        "explain_text", 1, 1, {"key", "namespace", NULL}};
+    struct pc_node_object *self = (struct pc_node_object *)object;
+    PyObject *values[PC_ARGS_MAX];
+    peercache_op_params_t params;
+    const void *key;
+    size_t key_len;
+    char *text = NULL;
+    peercache_status_t status;
+    if (pc_args_parse(&signature, args, n_args, kw_names, values) != 0 ||
+        pc_args_options(values[1], NULL, NULL, &params) != 0 ||
+        pc_args_bytes(values[0], "key", -1, 1, PEERCACHE_KEY_MAX, &key,
+                      &key_len) != 0 ||
+        pc_node_enter(self) != 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS status =
+        peercache_node_explain(self->node, params.name_space,
+                               params.name_space_len, key, key_len, &text);
+    Py_END_ALLOW_THREADS pc_node_leave(self);
+    return take_text(status, text, "explain");
+}
+
 static PyObject *node_closed(PyObject *object, void *unused)
 {
     (void)unused;
@@ -386,6 +412,7 @@ static PyMethodDef methods[] = {
     {"register", FAST(pc_registration_new), PC_DOC_REGISTER},
     {"metrics_text", node_metrics, METH_NOARGS, PC_DOC_METRICS_TEXT},
     {"info_text", node_info, METH_NOARGS, PC_DOC_INFO_TEXT},
+    {"explain_text", FAST(node_explain), PC_DOC_EXPLAIN_TEXT},
     {"close", node_close, METH_NOARGS, PC_DOC_CLOSE},
     {NULL, NULL, 0, NULL},
 };

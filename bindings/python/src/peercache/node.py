@@ -95,6 +95,17 @@ class Node(NodeBase):
         stats["info"]["ucx"] = asdict(provide())
         return stats
 
+    def explain(self, key: str | bytes, *, namespace: str | bytes | None = None) -> dict[str, Any]:
+        """What a get of the key would do here, and why.
+
+        "owners" are the nodes that know where it is, with what each answers,
+        "holders" those that have it, with what each says, "phases" what each
+        step took, "result" and "why" the verdict. Asks other nodes, and waits
+        at most op_timeout. Raises ClosedError, PeerCacheError.
+        """
+        explanation: dict[str, Any] = json.loads(self.explain_text(key, namespace=namespace))
+        return explanation
+
     def __enter__(self) -> Self:
         return self
 
