@@ -134,7 +134,7 @@
     "Identity, addresses, members, pool and settings in effect, as JSON text."
 
 #define PC_DOC_EXPLAIN_TEXT                                                    \
-    "explain_text($self, key, *, namespace=None)\n--\n\n"                        \
+    "explain_text($self, key, *, namespace=None)\n--\n\n"                      \
     "What a get of the key would do and why, as JSON text."
 
 #define PC_DOC_CLOSE                                                           \
