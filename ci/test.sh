@@ -148,6 +148,11 @@ stage_sglang_pair() {
     ci/sglang.sh servers --junitxml "$LOGS/sglang_pair.xml"
 }
 
+# The protocol's model, and its rules taken out one by one.
+stage_model() {
+    ci/model.sh
+}
+
 stage_asan() {
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}
     configure asan -DPEERCACHE_TOOLS=OFF &&
@@ -203,6 +208,7 @@ stage_bench() {
 export -f configure run_ctest free_port
 export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_checks stage_format stage_install stage_examples stage_ucx \
+    stage_model \
     stage_asan stage_asan_ucx stage_tsan_ucx \
     stage_wheels stage_sglang stage_sglang_file stage_sglang_pair \
     stage_tsan stage_rules stage_hosts stage_demo stage_threads stage_seeds stage_bench
@@ -326,6 +332,7 @@ stage tests 600 build
 stage ucx 600 build
 stage checks 60 build
 stage format 60 setup
+stage model 360 setup
 stage install 120 build
 stage package 180 setup
 stage python 480 package

@@ -208,6 +208,7 @@ void pc_get_item_stale(struct peercache_op *op, uint32_t i)
         state->state = PC_ITEM_READY;
         return;
     }
+    state->places[state->at].length = 0; /* Spent: see is_spent. */
     next_place(op, i);
 }
 
@@ -285,6 +286,30 @@ static void add_place(struct pc_op_item *state, const struct pc_record *record)
     }
 }
 
+/* A retract may be on its way to one owner for longer than to another: the
+ * record of a place that has just proved stale is no answer the second time. */
+static bool is_spent(struct pc_lookup *lookup, uint32_t i,
+                     const struct pc_record *record)
+{
+    struct peercache_op *op =
+        PC_CONTAINER_OF(lookup, struct peercache_op, lookup);
+    struct pc_op_item *state = &op->state[i];
+    if (record->incarnation == op->node->self.incarnation &&
+        record->length == state->length) {
+        /* What we held when the get began is gone. */
+        state->flags |= PC_ITEM_STALE;
+        return true;
+    }
+    for (size_t p = 0; p < state->n_places; p++) {
+        const struct pc_record *place = &state->places[p];
+        if (place->length == 0 && place->incarnation == record->incarnation &&
+            place->generation >= record->generation) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void found(struct pc_lookup *lookup, uint32_t i,
                   const struct pc_record *records, size_t n)
 {
@@ -296,14 +321,7 @@ static void found(struct pc_lookup *lookup, uint32_t i,
     state->flags &= (uint16_t) ~(PC_ITEM_OTHER_SIZE | PC_ITEM_SERVED |
                                  PC_ITEM_FROM_CACHE | PC_ITEM_NO_GET);
     for (size_t r = 0; r < n; r++) {
-        /* Our own record: what we held when the get began is gone, or was of
-         * another length. */
-        if (records[r].incarnation == op->node->self.incarnation &&
-            records[r].length == state->length) {
-            state->flags |= PC_ITEM_STALE;
-        } else {
-            add_place(state, &records[r]);
-        }
+        add_place(state, &records[r]);
     }
     if (state->n_places > 0) {
         pc_cache_put(op->node->cache, &state->places[0],
@@ -390,6 +408,7 @@ static void start_lookup(struct peercache_op *op)
             op->state[i].state = PC_ITEM_ASKED;
         }
     }
+    op->lookup.is_spent = is_spent;
     op->lookup.found = found;
     op->lookup.ended = lookup_ended;
     op->lookup.progress = lookup_progress;

@@ -71,13 +71,16 @@ static void set_targets(struct pc_lookup *l, struct pc_lookup_key *key)
     pc_lookup_targets(l->node, key);
 }
 
-/* Records whose holder is not known to be dead (rule 4: unknown is not). */
-static size_t keep_live(const struct peercache_node *node,
+/* Records whose holder is not known to be dead (rule 4: unknown is not), and
+ * that the asker has not tried in vain: an owner that knows nothing else must
+ * not keep it from asking the others. */
+static size_t keep_live(struct pc_lookup *l, const struct pc_lookup_key *key,
                         struct pc_record *records, size_t n)
 {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!pc_node_is_dead(node, records[i].incarnation)) {
+        if (!pc_node_is_dead(l->node, records[i].incarnation) &&
+            (l->is_spent == NULL || !l->is_spent(l, key->user, &records[i]))) {
             records[kept++] = records[i];
         }
     }
@@ -194,7 +197,7 @@ static void take_answer(struct ask *ask, const struct pc_msg_found *found)
                 records[live++] = records[r];
             }
         }
-        live = keep_live(l->node, records, live);
+        live = keep_live(l, key, records, live);
         key->open &= ~target_bit(key, ask->target);
         if (live > 0) {
             positive(l, key, records, live);
@@ -296,7 +299,7 @@ static bool own_shard(struct pc_lookup *l, struct pc_lookup_key *key)
     if (n > PC_HOLDERS_PER_KEY) {
         n = PC_HOLDERS_PER_KEY;
     }
-    n = keep_live(node, records, n);
+    n = keep_live(l, key, records, n);
     if (n > 0) {
         positive(l, key, records, n);
     } else if (l->how == PC_LOOKUP_HINT) {

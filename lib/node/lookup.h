@@ -67,6 +67,10 @@ struct pc_lookup
     size_t n_parked;
     bool active;
     bool starting;
+    /* Whether a record is of no use to the asker, as its place has proved
+     * stale; NULL: none is. An owner that has no other answers absent. */
+    bool (*is_spent)(struct pc_lookup *lookup, uint32_t user,
+                     const struct pc_record *record);
     /* Records of live holders (never 0 of them). ALL: may come repeatedly. */
     void (*found)(struct pc_lookup *lookup, uint32_t user,
                   const struct pc_record *records, size_t n_records);
