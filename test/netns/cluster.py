@@ -7,7 +7,7 @@ import re
 import time
 
 from node import Gone, Node
-from world import World
+from world import Skipped, World
 
 # Short times, so that a case ends in seconds. A case of --long takes the
 # library's own.
@@ -122,8 +122,8 @@ class Cluster:
         common = {
             "node_id": name,
             "discovery_addr": self.seeds,
-            "global_segment_size": "64MiB",
-            "region_size": "64MiB",
+            "global_segment_size": "32MiB",
+            "region_size": "32MiB",
             "disk_enabled": "false",
             "metrics_enabled": "false",
             "log_level": "debug",
@@ -159,6 +159,7 @@ class Cluster:
             self.wait_ready(node, 15)
         self.wait_members(len(self.up()), 15)
         for node in nodes:
+            self.wait("its pool", 20, lambda: not node.info()["pool"]["registering"])
             self.put_set(node)
         if self.path == "one-sided":
             # UCX may abort a process whose peer dies while they connect
@@ -178,7 +179,7 @@ class Cluster:
             for name in self.sets:
                 node.ask(f"know {name} {SET_KEYS}")
             for other in self.nodes:
-                node.ask(f"know w.{other.name} 512")
+                node.ask(f"know w.{other.name} 256")
             own = f"w.{node.name}"
             node.ask(f"load {threads} {own} {pace_ms} {DEADLINE_MS}")
 
@@ -198,6 +199,7 @@ class Cluster:
         answer = node.start()
         require(answer == "OK", f"{node.name} does not start again: {answer}")
         self.wait_ready(node, 15)
+        self.wait("its pool", 20, lambda: not node.info()["pool"]["registering"])
         if load:
             self.begin_load([node])
 
@@ -306,4 +308,4 @@ class Cluster:
             require(found is None, f"{log}: {found and found.group()}")
 
 
-__all__ = ["DEFAULT", "PATHS", "SHORT", "Cluster", "Failed", "Gone", "require"]
+__all__ = ["DEFAULT", "PATHS", "SHORT", "Cluster", "Failed", "Gone", "Skipped", "require"]

@@ -24,6 +24,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 UNSHARE = ["unshare", "--net", "--ipc", "--uts", "--mount", "--pid", "--fork"]
 UNSHARE += ["--kill-child", "--mount-proc"]
+if os.geteuid() != 0:
+    UNSHARE += ["--user", "--map-root-user"]
 LIMIT_S = 150
 PR_SET_PDEATHSIG = 1
 
@@ -53,7 +55,7 @@ def parse():
 
 def run_inside(options):
     from cases import CASES
-    from cluster import DEFAULT, SHORT, Cluster, Failed, Gone
+    from cluster import DEFAULT, SHORT, Cluster, Failed, Gone, Skipped
 
     name, path, folder = options.inside
     programs = pathlib.Path(options.build).resolve() / "netns"
@@ -62,6 +64,8 @@ def run_inside(options):
     try:
         CASES[name](cluster)
         cluster.finish()
+    except Skipped as skipped:
+        verdict = f"skipped: {skipped}"
     except (Failed, Gone) as failed:
         verdict = f"FAILED: {failed}"
         traceback.print_exc(file=sys.stdout)
@@ -182,7 +186,7 @@ def schedule(options, folder, rows):
             for run in [one for one in running if one.is_over()]:
                 running.remove(run)
                 result = run.result()
-                again = result["verdict"] != "ok" and run.aborted_in_ucx()
+                again = has_failed(result) and run.aborted_in_ucx()
                 if again and run.number < UCX_RUNS:
                     print(f"RERUN {run.name}, {run.path}: UCX aborted a node")
                     more = run.number + 1
@@ -234,15 +238,20 @@ def print_row(result):
     sys.stdout.flush()
 
 
+def has_failed(result):
+    return result["verdict"].startswith("FAILED")
+
+
 def write_junit(file, results):
-    failed = sum(result["verdict"] != "ok" for result in results)
+    failed = sum(map(has_failed, results))
     lines = [f'<testsuite name="hosts" tests="{len(results)}" failures="{failed}">']
     for result in results:
         name = quoteattr(f"hosts.{result['case']} ({result['path']})")
         took = f"{result['took_s']:.1f}"
         lines.append(f'<testcase name={name} classname="hosts" time="{took}">')
         if result["verdict"] != "ok":
-            lines.append(f"<failure message={quoteattr(result['verdict'])}/>")
+            kind = "failure" if has_failed(result) else "skipped"
+            lines.append(f"<{kind} message={quoteattr(result['verdict'])}/>")
         lines.append("</testcase>")
     pathlib.Path(file).write_text("\n".join([*lines, "</testsuite>", ""]))
 
@@ -299,11 +308,17 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print_head()
     rows = rows_to_run(options, CASES, ALSO_AUTO, paths)
-    results = schedule(options, folder, rows)
+    try:
+        results = schedule(options, folder, rows)
+    except BaseException:
+        if not options.keep:
+            shutil.rmtree(folder)
+        raise
     if options.junit:
         write_junit(options.junit, results)
-    n_failed = sum(result["verdict"] != "ok" for result in results)
-    print(f"{len(results) - n_failed} passed, {n_failed} failed")
+    n_failed = sum(map(has_failed, results))
+    n_passed = sum(result["verdict"] == "ok" for result in results)
+    print(f"{n_passed} passed, {n_failed} failed, {len(rows) - n_passed - n_failed} skipped")
     if n_failed == 0 and not options.keep:
         shutil.rmtree(folder)
     else:
