@@ -123,6 +123,27 @@ def case_cut_and_heal(c):
     )
 
 
+def case_kept_records(c):
+    """after a cut of seconds no record is sent to an owner that kept it"""
+    nodes = c.hosts_with_nodes(5)
+    c.start(*nodes)
+    c.wait_quiet(nodes)
+    sides = nodes[:3], nodes[3:]
+    c.world.cut(*(node.host for node in sides[1]))
+    for side in sides:
+        c.wait_members(len(side), c.ttl + 10, side)
+    c.wait_quiet(nodes)
+    before = sum(node.sum_of("directory_republishes_total") for node in nodes)
+    c.world.heal(*(node.host for node in sides[1]))
+    c.wait_members(5, 20)
+    c.wait_all_found(nodes, c.sets, 20)
+    c.wait_quiet(nodes)
+    after = sum(node.sum_of("directory_republishes_total") for node in nodes)
+    held = sum(node.sum_of("directory_records") for node in nodes)
+    c.note(f"{after - before:.0f} records sent again after the cut, owners hold {held:.0f}")
+    require(after == before, f"{after - before:.0f} records sent again after a cut")
+
+
 def case_short_cut(c):
     """a cut shorter than member_ttl: nobody dies of it"""
     nodes = c.hosts_with_nodes(4)

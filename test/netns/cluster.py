@@ -228,6 +228,20 @@ class Cluster:
         self.trace(f"{n} members everywhere after {took:.2f} s")
         return took
 
+    def wait_quiet(self, nodes):
+        """Nobody has anything to publish, and no former view is asked."""
+
+        def is_quiet():
+            return all(node.sum_of("publish_queue_entries") == 0 for node in nodes)
+
+        begin = time.monotonic()
+        settle = 1.5 * self.times["settle"]
+        self.wait(
+            "publishing ends",
+            settle + 20,
+            lambda: is_quiet() and time.monotonic() - begin > settle,
+        )
+
     # ---- Keys -----------------------------------------------------------
 
     def call(self, node, verb, name, n=SET_KEYS, deadline_ms=DEADLINE_MS):
