@@ -30,6 +30,13 @@ PATHS = {
     },
     "auto": {"read_mode": "auto", "allow_insecure": "true"},
 }
+# How values may come from other nodes, by the metric's label.
+MODES = {
+    "served": {"served"},
+    "served, TLS": {"served"},
+    "one-sided": {"one_sided"},
+    "auto": {"served", "mapped"},
+}
 
 
 class Failed(Exception):
@@ -91,6 +98,7 @@ class Cluster:
         self.sets = []
         self.sums = Sums()
         self.notes = []
+        self.modes = set()
         self.seeds = ""
         self.begin = time.monotonic()
         self.key_file = self.folder / "cluster.key"
@@ -296,6 +304,10 @@ class Cluster:
         node.ask("quiet", 30)
         report = node.ask("report")
         self.sums.add(node, report)
+        for name, value in node.metrics().items():
+            mode = re.search(r'^read_mode_hits_total.*mode="(\w+)"', name)
+            if mode and value > 0:
+                self.modes.add(mode.group(1))
         misses = node.sum_of("read_misses_total")
         causes = node.sum_of("read_misses_by_cause_total")
         seen = report["get"]["items"] - report["get"]["ok"]
@@ -316,8 +328,10 @@ class Cluster:
         require(not sums.late, f"calls are late: {'; '.join(sums.late[:5])}")
         require(not sums.uncaused, f"misses without cause: {sums.uncaused}")
         require(sums.bytes > 0, "nothing was read")
+        require(self.modes <= MODES[self.path], f"values came by {self.modes}")
         for log in sorted(self.folder.glob("*/*.log")):
             text = log.read_text(errors="replace")
+            require("TLS" in text or "TLS" not in self.path, f"no TLS: {log}")
             found = re.search(r"WRONG BYTES.*|.*assertion failed.*", text)
             require(found is None, f"{log}: {found and found.group()}")
 

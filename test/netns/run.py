@@ -294,13 +294,14 @@ def main():
             print(f"{name:<20} {function.__doc__}")
         return
     skip_unless_allowed()
+    modules = pathlib.Path(options.build).resolve() / "lib/peercache"
+    for name in ("ucx", "tls"):
+        module = modules / f"libpeercache_{name}.so"
+        os.environ[f"PEERCACHE_{name.upper()}_MODULE"] = str(module)
     paths = list(PATHS)
     if not options.path and not takes_a_key(options):
         paths.remove("served, TLS")
         print("not run: served, TLS (this build takes no cluster_key_file)")
-    os.environ["PEERCACHE_UCX_MODULE"] = str(
-        pathlib.Path(options.build).resolve() / "lib/peercache/libpeercache_ucx.so"
-    )
     for name in [name for name in os.environ if name.startswith("UCX_")]:
         del os.environ[name]
     folder = pathlib.Path(options.keep or tempfile.mkdtemp(prefix="peercache-hosts-"))
