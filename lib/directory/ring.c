@@ -355,6 +355,27 @@ const struct pc_member *pc_ring_members(const struct pc_ring *ring, size_t *n_p)
     return ring->members;
 }
 
+bool pc_ring_place(const struct pc_ring *ring, const struct pc_member *member,
+                   size_t *place_p)
+{
+    size_t low = 0;
+    size_t n = ring->n_members;
+    while (low < n) {
+        size_t middle = low + (n - low) / 2;
+        int order = compare_members(&ring->members[middle], member);
+        if (order == 0) {
+            *place_p = middle;
+            return owns_ranges(&ring->members[middle]);
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            n = middle;
+        }
+    }
+    return false;
+}
+
 /* The first point at or behind the digest's place; the ring wraps. The lower
  * half of the digest is for the shards' tables: using one half for both would
  * crowd them. */

@@ -43,6 +43,9 @@ uint64_t pc_ring_view(const struct pc_ring *ring);
 /* All members of the view (alive or draining), sorted by id. */
 const struct pc_member *pc_ring_members(const struct pc_ring *ring,
                                         size_t *n_p);
+/* Whether that incarnation owns ranges, and its place among the members. */
+bool pc_ring_place(const struct pc_ring *ring, const struct pc_member *member,
+                   size_t *place_p);
 /* Owners in order of preference. */
 void pc_ring_owners(const struct pc_ring *ring, struct pc_digest digest,
                     struct pc_owners *owners);

@@ -20,7 +20,7 @@
  */
 #define SEGMENT_MIN 64
 #define SEGMENT_MAX 2048
-#define DEPTH_MAX   24
+#define DEPTH_MAX   PC_SHARD_PLACE_BITS
 #define RECORDS_MAX ((size_t)16 << 20)
 
 struct segment

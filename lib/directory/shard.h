@@ -16,6 +16,9 @@
 
 struct pc_shard;
 
+/* Places of a sweep are the upper bits of a digest's lower half. */
+#define PC_SHARD_PLACE_BITS 24
+
 /* max_records bounds its memory (I10); 0 takes 16 Mi. */
 struct pc_shard *pc_shard_create(size_t max_records);
 void pc_shard_destroy(struct pc_shard *shard);

@@ -199,6 +199,7 @@ void pc_get_item_stale(struct peercache_op *op, uint32_t i)
     struct pc_op_item *state = &op->state[i];
     struct peercache_node *node = op->node;
     pc_cache_drop(node->cache, &state->places[state->at]);
+    pc_doubt_note(node, &state->places[state->at]);
     pc_metrics_add(&node->metrics, PC_METRIC_READ_FAILED_STALE, 1);
     state->flags |= PC_ITEM_STALE;
     /* The holder may have it elsewhere by now: ask it by digest, once. */

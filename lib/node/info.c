@@ -287,6 +287,8 @@ static void set_peer_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_SHARD_RECORDS, pc_shard_count(node->shard));
     pc_metrics_set(m, PC_METRIC_SHARD_BYTES, pc_shard_bytes(node->shard));
     pc_metrics_set(m, PC_METRIC_FIFO_ENTRIES, node->publisher.n_entries);
+    pc_metrics_set(m, PC_METRIC_FIFO_PARKED, node->publisher.n_parked);
+    pc_metrics_set(m, PC_METRIC_FIFO_MOVED, node->publisher.n_moved);
     uint64_t chunks =
         node->bounce.base == NULL ? 0 : PC_BOUNCE_CHUNKS - node->bounce.n_free;
     pc_metrics_set(m, PC_METRIC_BOUNCE_BYTES, chunks * PC_BOUNCE_CHUNK);

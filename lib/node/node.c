@@ -115,6 +115,7 @@ static unsigned node_idle(void *arg)
     struct peercache_node *node = arg;
     unsigned work = pc_op_advance_all(node);
     work += pc_publish_step(node);
+    pc_doubt_step(node);
     if (node->manual) {
         work += pc_pool_drain_gone(node);
         work += pc_threads_manual(node);
@@ -125,7 +126,7 @@ static unsigned node_idle(void *arg)
 static void on_up(void *arg, struct pc_peer *peer)
 {
     struct peercache_node *node = arg;
-    pc_publish_peer_up(node, peer->member.incarnation);
+    pc_fifo_peer_up(node, peer->member.incarnation);
     path_look(&node->path_timer, 0);
 }
 
@@ -228,9 +229,6 @@ static peercache_status_t make_parts(struct peercache_node *node)
     bool all = node->store != NULL && node->cache != NULL &&
                node->shard != NULL && node->ring != NULL &&
                node->mems != NULL && node->regions != NULL;
-    if (all) {
-        node->base_ring = pc_ring_ref(node->ring);
-    }
     return all ? PEERCACHE_OK : PEERCACHE_NO_MEMORY;
 }
 
@@ -276,6 +274,10 @@ static void init_engine(struct peercache_node *node)
     pc_engine_timer_init(&node->first_view_timer, NULL);
     pc_bounce_init(node);
     pc_publish_init(node);
+    pc_repair_init(node);
+    pc_compare_init(node);
+    pc_purge_init(node);
+    pc_doubt_init(node);
     node->hedge_budget = PC_HEDGE_BUDGET_MAX;
 }
 
@@ -510,13 +512,14 @@ static peercache_status_t bring_up(struct peercache_node *node,
     pc_peers_start(&node->peers);
     node->peers_up = true;
     pc_ring_unref(node->ring);
-    pc_ring_unref(node->base_ring);
     node->ring = pc_ring_create(&node->self, 1, (uint32_t)node->settings.vnodes,
                                 (uint32_t)node->settings.directory_replicas);
-    node->base_ring = node->ring == NULL ? NULL : pc_ring_ref(node->ring);
     if (node->ring == NULL) {
         return fail(config, PEERCACHE_NO_MEMORY, "out of memory");
     }
+    pc_republish_start(node);
+    pc_repair_start(node);
+    pc_purge_start(node);
     status = pc_view_start(node);
     if (status != PEERCACHE_OK) {
         return fail(config, status, "out of memory");
@@ -721,7 +724,11 @@ void pc_node_free(peercache_node_t *node)
     if (node->link != NULL) {
         node->link_ops->close(node->link);
     }
+    pc_repair_fini(node);
     pc_publish_fini(node);
+    pc_compare_fini(node);
+    pc_purge_fini(node);
+    pc_doubt_fini(node);
     /* Gets that are still under way end with the fabric, and with them what
      * they land in. */
     bool landing = node->bounce.n_free != PC_BOUNCE_CHUNKS;

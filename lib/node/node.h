@@ -15,10 +15,14 @@
 #include "directory/ring.h"
 #include "directory/shard.h"
 #include "net/peers.h"
+#include "node/compare.h"
 #include "node/config.h"
+#include "node/doubt.h"
 #include "node/op.h"
 #include "node/publish.h"
+#include "node/purge.h"
 #include "node/read.h"
+#include "node/repair.h"
 #include "node/rings.h"
 #include "obs/histogram.h"
 #include "obs/metrics.h"
@@ -114,7 +118,6 @@ struct peercache_node
     struct pc_shard *shard;
     struct pc_cluster *cluster;
     struct pc_ring *ring;      /* Of the current view; of us alone at first. */
-    struct pc_ring *base_ring; /* Its owners have all our records. */
     struct pc_former former[PC_FORMER_VIEWS_MAX];
     size_t n_former;
     struct pc_rings rings;
@@ -136,6 +139,10 @@ struct peercache_node
     struct pc_timer path_timer;
     struct pc_publisher publisher;
     struct pc_republish republish;
+    struct pc_repair repair;   /* Of our records at their owners, */
+    struct pc_compare compare; /* of others' records in our shard. */
+    struct pc_purge purge;
+    struct pc_doubt doubt;
     int32_t hedge_budget; /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];

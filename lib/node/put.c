@@ -384,7 +384,7 @@ static void seal(struct peercache_op *op, size_t i)
     pc_metrics_add(&node->metrics, PC_METRIC_WRITE_STORED, 1);
     pc_metrics_add(&node->metrics, PC_METRIC_BYTES_WRITTEN, state->length);
     struct pc_publication *publication =
-        pc_publish_place(node, &pin.place, NULL);
+        pc_publish_place(node, &pin.place);
     if (publication == NULL) {
         state->state = PC_ITEM_PUBLISHED;
         pc_op_item_done(op, i, PEERCACHE_NO_MEMORY, PEERCACHE_FROM_NONE);
@@ -408,7 +408,7 @@ static void join(struct peercache_op *op, size_t i)
             return;
         }
         /* Nobody took its record so far: try again. */
-        publication = pc_publish_place(op->node, &place, NULL);
+        publication = pc_publish_place(op->node, &place);
     }
     if (publication == NULL) {
         pc_op_item_done(op, i, PEERCACHE_NO_MEMORY, PEERCACHE_FROM_NONE);

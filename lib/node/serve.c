@@ -397,6 +397,18 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
     case PC_MSG_PUBLISH:
         on_publish(node, conn, msg);
         break;
+    case PC_MSG_SUMMARY:
+        pc_compare_summary(node, conn, msg);
+        break;
+    case PC_MSG_LIST:
+        pc_compare_list(node, conn, msg);
+        break;
+    case PC_MSG_STALE:
+        pc_doubt_stale(node, msg);
+        break;
+    case PC_MSG_DOUBT:
+        pc_doubt_asked(node, conn, msg);
+        break;
     case PC_MSG_TOUCH:
         on_touch(node, conn, msg);
         break;

@@ -238,6 +238,9 @@ static void perform(struct peercache_node *node,
     if (next != UINT64_MAX) {
         pc_engine_timer_start(&node->engine, &node->cluster_timer, next);
     }
+    if (actions->refuted) {
+        pc_repair_all(node);
+    }
     if (actions->superseded) {
         PC_ERROR("view", "another node took the id %s, going silent",
                  node->self.id.text);
@@ -406,7 +409,6 @@ void pc_view_fini(struct peercache_node *node)
     pc_cluster_destroy(node->cluster);
     pc_rings_fini(node);
     pc_ring_unref(node->ring);
-    pc_ring_unref(node->base_ring);
     for (size_t i = 0; i < node->n_former; i++) {
         pc_ring_unref(node->former[i].ring);
     }

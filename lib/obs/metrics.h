@@ -109,6 +109,25 @@
       "processor time for that, beside the engine when they are large")        \
     X(REPUBLISHES, COUNTER, "directory_republishes_total", "",                 \
       "records published again after a change of view")                        \
+    X(REPAIR_ROUNDS, COUNTER, "directory_repair_rounds_total", "",             \
+      "times our records were compared with what their owners have")           \
+    X(REPAIR_DIFFERENT, COUNTER, "directory_repair_different_total", "",       \
+      "comparisons with an owner that found a difference")                     \
+    X(REPAIR_EXTRA, COUNTER, "directory_repair_records_total",                 \
+      "kind=\"extra\"", "records retracted or published again by repair")      \
+    X(REPAIR_MISSING, COUNTER, "directory_repair_records_total",               \
+      "kind=\"missing\"", "records retracted or published again by repair")    \
+    X(PURGED_DEAD, COUNTER, "directory_purged_total", "cause=\"dead\"",        \
+      "records dropped from our shard without their holder's word")            \
+    X(PURGED_UNOWNED, COUNTER, "directory_purged_total",                       \
+      "cause=\"not_owned\"",                                                   \
+      "records dropped from our shard without their holder's word")            \
+    X(STALE_TOLD, COUNTER, "directory_stale_told_total", "",                   \
+      "places without proof that were told to their owners")                   \
+    X(STALE_DROPPED, COUNTER, "directory_stale_dropped_total", "",             \
+      "places without proof beyond what is told at once")                      \
+    X(DOUBTED, COUNTER, "directory_doubted_total", "",                         \
+      "records that a holder was asked about after a reader's failure")        \
     X(SHARD_FULL, COUNTER, "directory_refused_total", "",                      \
       "records refused because the shard is full")                             \
     X(FIFO_DROPPED, COUNTER, "publish_dropped_total", "",                      \
@@ -135,6 +154,10 @@
     X(CACHE_RECORDS, GAUGE, "location_cache_records", "", "places remembered") \
     X(FIFO_ENTRIES, GAUGE, "publish_queue_entries", "",                        \
       "publishes and retracts not yet acknowledged")                           \
+    X(FIFO_PARKED, GAUGE, "publish_parked_entries", "",                        \
+      "of those, for owners that are held dead")                               \
+    X(FIFO_MOVED, GAUGE, "publish_moving_records", "",                         \
+      "records on their way to new owners, and to be repaired")                \
     X(OPS_IN_FLIGHT, GAUGE, "operations_in_flight", "", "operations running")  \
     X(RPCS_IN_FLIGHT, GAUGE, "requests_in_flight", "", "requests to peers")    \
     X(PEER_RPCS_MOST, GAUGE, "requests_in_flight_to_one_peer", "",             \

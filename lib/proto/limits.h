@@ -20,6 +20,7 @@
 #define PC_KEYS_PER_REQUEST 4096 /* Digests in one request. */
 #define PC_HOLDERS_PER_KEY  3    /* Records of one key in one answer. */
 #define PC_WHY_RECORDS_MAX  24   /* The same when somebody asks why. */
+#define PC_SUMMARY_RANGES   64   /* Ranges of digests that are compared. */
 #define PC_REGIONS_MAX      1024 /* Regions of one node. */
 #define PC_RKEY_MAX         512  /* Bytes of one packed rkey. */
 #define PC_FABRIC_ADDR_MAX  4096

@@ -30,29 +30,35 @@
 
 /* X(NAME, value, struct suffix). Golden bytes of each are in the tests. */
 #define PC_MSG_MAP(X)                                                          \
-    X(HELLO, 1, hello)         /* Initiator's first message. */                \
-    X(WELCOME, 2, hello)       /* Acceptor's answer: the same facts. */        \
-    X(REJECT, 3, reject)       /* Acceptor refuses, and closes. */             \
-    X(BEAT, 4, beat)           /* Request: I am alive. */                      \
-    X(TABLE, 5, table)         /* Answer to BEAT and JOIN; also unasked. */    \
-    X(LOOKUP, 6, lookup)       /* Request: where are these keys? */            \
-    X(FOUND, 7, found)         /* Answer. */                                   \
-    X(PUBLISH, 8, publish)     /* Request: keep/forget my records. */          \
-    X(PUBLISHED, 9, published) /* Answer. */                                   \
-    X(TOUCH, 10, touch)        /* Request: do you still hold these? */         \
-    X(TOUCHED, 11, statuses)   /* Answer. */                                   \
-    X(READ, 12, read)          /* Request: send me these values. */            \
-    X(PAGES, 13, pages)        /* Answer, values in the message's body. */     \
-    X(REMOVE, 14, remove)      /* Request: give up your copies. */             \
-    X(REMOVED, 15, statuses)   /* Answer. */                                   \
-    X(REGION, 16, region)      /* Notice: a region of mine is readable. */     \
-    X(PING, 17, ping)          /* Request. */                                  \
-    X(PONG, 18, ping)          /* Answer. */                                   \
-    X(FAILED, 19, failed)      /* Answer: the request failed as a whole. */    \
-    X(PROBE, 20, probe)        /* Request: does this member answer you? */     \
-    X(PROBED, 21, probed)      /* Answer. */                                   \
-    X(WHY, 30, why)            /* Request: what do you know of this key? */    \
-    X(BECAUSE, 31, because)    /* Answer. */
+    X(HELLO, 1, hello)            /* Initiator's first message. */             \
+    X(WELCOME, 2, hello)          /* Acceptor's answer: the same facts. */     \
+    X(REJECT, 3, reject)          /* Acceptor refuses, and closes. */          \
+    X(BEAT, 4, beat)              /* Request: I am alive. */                   \
+    X(TABLE, 5, table)            /* Answer to BEAT and JOIN; also unasked. */ \
+    X(LOOKUP, 6, lookup)          /* Request: where are these keys? */         \
+    X(FOUND, 7, found)            /* Answer. */                                \
+    X(PUBLISH, 8, publish)        /* Request: keep/forget my records. */       \
+    X(PUBLISHED, 9, published)    /* Answer. */                                \
+    X(TOUCH, 10, touch)           /* Request: do you still hold these? */      \
+    X(TOUCHED, 11, statuses)      /* Answer. */                                \
+    X(READ, 12, read)             /* Request: send me these values. */         \
+    X(PAGES, 13, pages)           /* Answer, values in the message's body. */  \
+    X(REMOVE, 14, remove)         /* Request: give up your copies. */          \
+    X(REMOVED, 15, statuses)      /* Answer. */                                \
+    X(REGION, 16, region)         /* Notice: a region of mine is readable. */  \
+    X(PING, 17, ping)             /* Request. */                               \
+    X(PONG, 18, ping)             /* Answer. */                                \
+    X(FAILED, 19, failed)         /* Answer: the request failed as a whole. */ \
+    X(PROBE, 20, probe)           /* Request: does this member answer you? */  \
+    X(PROBED, 21, probed)         /* Answer. */                                \
+    X(SUMMARY, 24, summary)       /* Request: have you just these of mine? */  \
+    X(SUMMARIZED, 25, summarized) /* Answer. */                                \
+    X(LIST, 26, list)             /* Request: which of mine have you there? */ \
+    X(LISTED, 27, listed)         /* Answer. */                                \
+    X(STALE, 28, stale)           /* Notice: these places are no good. */      \
+    X(DOUBT, 29, stale)           /* Notice to a holder: are these yours? */   \
+    X(WHY, 30, why)               /* Request: what do you know of this key? */ \
+    X(BECAUSE, 31, because)       /* Answer. */
 
 enum pc_msg_type {
 #define PC_MSG_ENUM(name, value, suffix) PC_MSG_##name = (value),
@@ -195,6 +201,58 @@ struct pc_msg_published
     uint8_t *results; /* enum pc_publish_result */
 };
 
+/* A holder's sum of its records up to a generation that the receiver owns. */
+struct pc_msg_summary
+{
+    uint64_t view;
+    uint64_t highest; /* Newer generations are not in it. */
+    uint64_t count;
+    uint64_t hash; /* XOR of pc_record_hash. */
+};
+
+enum pc_summary_state {
+    PC_SUMMARY_SAME,
+    PC_SUMMARY_DIFFERENT,
+    PC_SUMMARY_OTHER_VIEW, /* No answer: I see another one. */
+    PC_SUMMARY_WAIT        /* No answer yet: ask again. */
+};
+
+/* What the owner has; with DIFFERENT by ranges of digests. */
+struct pc_msg_summarized
+{
+    uint64_t view;
+    uint8_t state;     /* enum pc_summary_state */
+    uint32_t n_ranges; /* 0 or PC_SUMMARY_RANGES */
+    uint64_t *counts;
+    uint64_t *hashes;
+};
+
+struct pc_msg_list
+{
+    uint64_t view;
+    uint64_t highest;
+    uint8_t range; /* < PC_SUMMARY_RANGES */
+    uint64_t from; /* 0, or `next` of the last answer. */
+};
+
+struct pc_msg_listed
+{
+    uint64_t view;
+    uint8_t state; /* enum pc_summary_state, never SAME. */
+    uint64_t next; /* 0: this was the last page. */
+    uint32_t n_keys;
+    struct pc_digest *digests;
+    uint64_t *generations;
+};
+
+/* STALE, from a reader to an owner: places that gave no proof. DOUBT, from the
+ * owner to their holder: it looks, and retracts what is not so. */
+struct pc_msg_stale
+{
+    uint32_t n_keys;
+    struct pc_record *records;
+};
+
 struct pc_msg_touch
 {
     uint32_t n_keys;
@@ -294,6 +352,11 @@ struct pc_msg
         struct pc_msg_probed probed;
         struct pc_msg_why why;
         struct pc_msg_because because;
+        struct pc_msg_summary summary;
+        struct pc_msg_summarized summarized;
+        struct pc_msg_list list;
+        struct pc_msg_listed listed;
+        struct pc_msg_stale stale;
     } u;
 };
 

@@ -283,28 +283,46 @@ void pc_store_mark_published(struct pc_store *store, struct pc_digest digest,
     pc_store_unlock(store);
 }
 
+uint64_t pc_store_newest(const struct pc_store *store)
+{
+    /* Relaxed: what the caller's thread has seen sealed is below. */
+    return atomic_load_explicit(&store->next_generation,
+                                memory_order_relaxed) -
+           1;
+}
+
+bool pc_store_walk(struct pc_store *store, size_t *at, size_t max,
+                   struct pc_place *places, size_t *n_p)
+{
+    size_t n = 0;
+    pc_store_lock(store);
+    size_t end = (size_t)store->slots.n_chunks * PC_SLOT_CHUNK;
+    for (int i = 0; i < LIST_BATCH && *at < end && n < max; i++) {
+        const struct pc_slot *slot = pc_slot_at(&store->slots, (uint32_t)*at);
+        if (slot == NULL) {
+            *at += PC_SLOT_CHUNK - *at % PC_SLOT_CHUNK;
+            continue;
+        }
+        if (pc_slot_state(slot) == PC_SLOT_SEALED) {
+            places[n++] = pc_store_place(slot);
+        }
+        (*at)++;
+    }
+    bool more = *at < end;
+    pc_store_unlock(store);
+    *n_p = n;
+    return more;
+}
+
 bool pc_store_list(struct pc_store *store, size_t *at, size_t max,
                    struct pc_place *places, size_t *n_p)
 {
     size_t n = 0;
     bool more = true;
     while (more && n < max) {
-        pc_store_lock(store);
-        size_t end = (size_t)store->slots.n_chunks * PC_SLOT_CHUNK;
-        for (int i = 0; i < LIST_BATCH && *at < end && n < max; i++) {
-            const struct pc_slot *slot =
-                pc_slot_at(&store->slots, (uint32_t)*at);
-            if (slot == NULL) {
-                *at += PC_SLOT_CHUNK - *at % PC_SLOT_CHUNK;
-                continue;
-            }
-            if (pc_slot_state(slot) == PC_SLOT_SEALED) {
-                places[n++] = pc_store_place(slot);
-            }
-            (*at)++;
-        }
-        more = *at < end;
-        pc_store_unlock(store);
+        size_t n_here;
+        more = pc_store_walk(store, at, max - n, places + n, &n_here);
+        n += n_here;
     }
     *n_p = n;
     return more || n > 0;

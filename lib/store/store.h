@@ -170,6 +170,13 @@ size_t pc_store_evict(struct pc_store *store, size_t max);
  * end. A value that comes or goes meanwhile may or may not be seen. */
 bool pc_store_list(struct pc_store *store, size_t *at, size_t max,
                    struct pc_place *places, size_t *n_p);
+/* The same in short steps: looks at 1,024 slots at most, so that it may find
+ * nothing and not be at the end. */
+bool pc_store_walk(struct pc_store *store, size_t *at, size_t max,
+                   struct pc_place *places, size_t *n_p);
+/* The newest generation that was given out. Any value sealed later has a
+ * higher one. */
+uint64_t pc_store_newest(const struct pc_store *store);
 void pc_store_stats(const struct pc_store *store, struct pc_store_stats *stats);
 
 #endif /* PC_STORE_STORE_H */

@@ -98,6 +98,25 @@ static inline void same_about_keys(struct pc_msg *a, const struct pc_msg *b)
         SAME_ARRAY(a->u.statuses.statuses, b->u.statuses.statuses,
                    b->u.statuses.n_keys);
         break;
+    case PC_MSG_SUMMARIZED:
+        assert_int_equal(a->u.summarized.n_ranges, b->u.summarized.n_ranges);
+        SAME_ARRAY(a->u.summarized.counts, b->u.summarized.counts,
+                   b->u.summarized.n_ranges);
+        SAME_ARRAY(a->u.summarized.hashes, b->u.summarized.hashes,
+                   b->u.summarized.n_ranges);
+        break;
+    case PC_MSG_LISTED:
+        assert_int_equal(a->u.listed.n_keys, b->u.listed.n_keys);
+        SAME_ARRAY(a->u.listed.digests, b->u.listed.digests,
+                   b->u.listed.n_keys);
+        SAME_ARRAY(a->u.listed.generations, b->u.listed.generations,
+                   b->u.listed.n_keys);
+        break;
+    case PC_MSG_STALE:
+    case PC_MSG_DOUBT:
+        assert_int_equal(a->u.stale.n_keys, b->u.stale.n_keys);
+        SAME_ARRAY(a->u.stale.records, b->u.stale.records, b->u.stale.n_keys);
+        break;
     case PC_MSG_READ:
         assert_int_equal(a->u.read.n_keys, b->u.read.n_keys);
         SAME_ARRAY(a->u.read.records, b->u.read.records, b->u.read.n_keys);

@@ -34,12 +34,12 @@ static size_t from_hex(const char *hex, uint8_t *bytes, size_t size)
 }
 
 /* Golden bytes of a type. */
-static size_t golden(enum pc_msg_type type, uint8_t bytes[1024])
+static size_t golden(enum pc_msg_type type, uint8_t bytes[2048])
 {
     switch (type) {
 #define GOLDEN(name, hex)                                                      \
     case PC_MSG_##name:                                                        \
-        return from_hex(hex, bytes, 1024);
+        return from_hex(hex, bytes, 2048);
         GOLDEN_MSG_MAP(GOLDEN)
 #undef GOLDEN
     }
@@ -74,7 +74,7 @@ static void every_message_has_its_golden_bytes(void **state)
 {
     struct samples s;
     struct pc_msg msg;
-    uint8_t expected[1024];
+    uint8_t expected[2048];
 
     (void)state;
     samples_init(&s);
@@ -95,7 +95,7 @@ static void golden_bytes_become_every_message(void **state)
     struct pc_msg msg;
     struct pc_msg read;
     struct pc_arena arena;
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
 
     (void)state;
     samples_init(&s);
@@ -121,7 +121,7 @@ static void every_message_has_a_name(void **state)
 
 static void a_message_cut_anywhere_is_malformed(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
 
     (void)state;
     for (size_t i = 0; i < N_TYPES; i++) {
@@ -139,7 +139,7 @@ static void a_message_cut_anywhere_is_malformed(void **state)
 
 static void a_changed_byte_does_no_harm(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
 
     (void)state;
     for (size_t i = 0; i < N_TYPES; i++) {
@@ -160,7 +160,7 @@ static void a_changed_byte_does_no_harm(void **state)
 
 static void bytes_behind_the_body_are_malformed(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
 
     (void)state;
     for (size_t i = 0; i < N_TYPES; i++) {
@@ -176,7 +176,7 @@ static void bytes_behind_the_body_are_malformed(void **state)
 static size_t with_fields(enum pc_msg_type type, const uint8_t *fields,
                           size_t fields_len, unsigned n, uint8_t out[2048])
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     size_t len = golden(type, bytes);
     uint8_t *body = out + PC_MSG_HEADER_SIZE;
     size_t rest = len - PC_MSG_HEADER_SIZE - 1;
@@ -223,7 +223,7 @@ static void unknown_fields_are_skipped(void **state)
 
 static void unknown_fields_of_a_member_are_skipped(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     size_t len = golden(PC_MSG_BEAT, bytes);
 
     (void)state;
@@ -238,7 +238,7 @@ static void unknown_fields_of_a_member_are_skipped(void **state)
 
 static void a_missing_field_is_malformed(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
 
     (void)state;
     for (size_t i = 0; i < N_TYPES; i++) {
@@ -250,7 +250,7 @@ static void a_missing_field_is_malformed(void **state)
 
 static void another_version_is_told_apart(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     struct pc_arena arena;
     struct pc_msg msg;
 
@@ -269,7 +269,7 @@ static void another_version_is_told_apart(void **state)
 
 static void an_unknown_type_is_malformed_but_names_its_request(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     struct pc_arena arena;
     struct pc_msg msg;
 
@@ -323,7 +323,7 @@ static void a_failed_allocation_leaks_nothing(void **state)
 
 static void a_failed_allocation_while_decoding_leaks_nothing(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     int64_t before = pc_mem_outstanding();
 
     (void)state;
@@ -347,7 +347,7 @@ static void a_failed_allocation_while_decoding_leaks_nothing(void **state)
 
 static void an_arena_at_its_limit_is_no_memory(void **state)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     size_t len = golden(PC_MSG_PUBLISH, bytes);
 
     (void)state;

@@ -21,6 +21,7 @@ struct samples
     uint8_t counts[3], kinds[3], results[3], dead[3];
     int8_t statuses[3];
     uint64_t numbers[3][3];
+    uint64_t sums[2][PC_SUMMARY_RANGES];
     uint8_t fabric[5], rkey[3];
 };
 
@@ -86,6 +87,10 @@ static inline void samples_init(struct samples *s)
             s->numbers[k][i] = 1000 * (uint64_t)k + i;
         }
     }
+    for (unsigned i = 0; i < PC_SUMMARY_RANGES; i++) {
+        s->sums[0][i] = i;
+        s->sums[1][i] = 0x8182838485868788u + i;
+    }
     s->statuses[0] = PEERCACHE_OK;
     s->statuses[1] = PEERCACHE_NOT_FOUND;
     s->statuses[2] = PEERCACHE_SIZE_MISMATCH;
@@ -150,6 +155,26 @@ static inline void sample_about_keys(struct samples *s, struct pc_msg *m)
         break;
     case PC_MSG_PUBLISHED:
         m->u.published = (struct pc_msg_published){0x74, 3, s->results};
+        break;
+    case PC_MSG_SUMMARY:
+        m->u.summary =
+            (struct pc_msg_summary){0x7b, 0x100, 3, 0x8182838485868788u};
+        break;
+    case PC_MSG_SUMMARIZED:
+        m->u.summarized = (struct pc_msg_summarized){0x7c, PC_SUMMARY_DIFFERENT,
+                                                     PC_SUMMARY_RANGES,
+                                                     s->sums[0], s->sums[1]};
+        break;
+    case PC_MSG_LIST:
+        m->u.list = (struct pc_msg_list){0x7d, 0x100, 63, 0xfc0001};
+        break;
+    case PC_MSG_LISTED:
+        m->u.listed = (struct pc_msg_listed){
+            0x7e, PC_SUMMARY_DIFFERENT, 0xfd0000, 3, s->digests, s->numbers[1]};
+        break;
+    case PC_MSG_STALE:
+    case PC_MSG_DOUBT:
+        m->u.stale = (struct pc_msg_stale){3, s->records};
         break;
     case PC_MSG_TOUCH:
         m->u.touch = (struct pc_msg_touch){3, s->records};
