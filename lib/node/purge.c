@@ -62,8 +62,9 @@ static bool is_held_here(struct peercache_node *node,
 static bool keep(void *arg, const struct pc_record *record)
 {
     struct peercache_node *node = arg;
-    if (record->incarnation == node->self.incarnation) {
-        return is_held_here(node, record);
+    if (record->incarnation == node->self.incarnation &&
+        !is_held_here(node, record)) {
+        return false;
     }
     if (is_dead_for_long(node, record->incarnation)) {
         pc_metrics_add(&node->metrics, PC_METRIC_PURGED_DEAD, 1);
