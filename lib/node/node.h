@@ -117,7 +117,7 @@ struct peercache_node
     struct pc_peers peers;
     struct pc_shard *shard;
     struct pc_cluster *cluster;
-    struct pc_ring *ring;      /* Of the current view; of us alone at first. */
+    struct pc_ring *ring; /* Of the current view; of us alone at first. */
     struct pc_former former[PC_FORMER_VIEWS_MAX];
     size_t n_former;
     struct pc_rings rings;

@@ -383,8 +383,7 @@ static void seal(struct peercache_op *op, size_t i)
                   &pin);
     pc_metrics_add(&node->metrics, PC_METRIC_WRITE_STORED, 1);
     pc_metrics_add(&node->metrics, PC_METRIC_BYTES_WRITTEN, state->length);
-    struct pc_publication *publication =
-        pc_publish_place(node, &pin.place);
+    struct pc_publication *publication = pc_publish_place(node, &pin.place);
     if (publication == NULL) {
         state->state = PC_ITEM_PUBLISHED;
         pc_op_item_done(op, i, PEERCACHE_NO_MEMORY, PEERCACHE_FROM_NONE);

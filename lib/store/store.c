@@ -286,8 +286,7 @@ void pc_store_mark_published(struct pc_store *store, struct pc_digest digest,
 uint64_t pc_store_newest(const struct pc_store *store)
 {
     /* Relaxed: what the caller's thread has seen sealed is below. */
-    return atomic_load_explicit(&store->next_generation,
-                                memory_order_relaxed) -
+    return atomic_load_explicit(&store->next_generation, memory_order_relaxed) -
            1;
 }
 
