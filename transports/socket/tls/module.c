@@ -45,6 +45,8 @@ static bool make_context(const struct pc_link_tls *params, struct pc_tls *tls)
     (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     (void)SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     (void)SSL_CTX_set_num_tickets(context, 0);
+    /* With certificates it only sees that somebody offers a key. */
+    SSL_CTX_set_psk_find_session_callback(context, pc_psk_find);
     SSL_CTX_set_alpn_select_cb(context, pc_session_choose_alpn, tls);
     return true;
 }
@@ -61,7 +63,6 @@ static bool use_keys(const struct pc_link_tls *params, struct pc_tls *tls)
         tls->n_keys++;
     }
     SSL_CTX_set_psk_use_session_callback(tls->context, pc_psk_use);
-    SSL_CTX_set_psk_find_session_callback(tls->context, pc_psk_find);
     SSL_CTX_set_verify(tls->context,
                        SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     return true;

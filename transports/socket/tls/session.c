@@ -177,6 +177,9 @@ static enum pc_tls_result explain(struct pc_tls_session *session)
     if (ERR_GET_LIB(error) != ERR_LIB_SSL) {
         return say(session, PC_TLS_BROKEN, text != NULL ? text : "TLS failed");
     }
+    if (session->tls->n_keys == 0 && session->server && session->offered) {
+        return say(session, PC_TLS_REFUSED, "it offers a key, no certificate");
+    }
     if (alert != NULL) {
         return say(session, PC_TLS_REFUSED, alert);
     }
@@ -191,10 +194,8 @@ static enum pc_tls_result explain(struct pc_tls_session *session)
     case SSL_R_NO_CERTIFICATE_SET:
     case SSL_R_BINDER_DOES_NOT_VERIFY:
     case SSL_R_MISSING_SIGALGS_EXTENSION:
-        if (session->tls->n_keys > 0) {
-            return no_key(session);
-        }
-        return say(session, PC_TLS_REFUSED, "it offers a key, no certificate");
+        return session->tls->n_keys > 0 ? no_key(session)
+                                        : no_certificate(session);
     case SSL_R_NO_APPLICATION_PROTOCOL:
         return say(session, PC_TLS_REFUSED,
                    "its setting encrypt differs from ours");
