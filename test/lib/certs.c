@@ -56,6 +56,9 @@ bool certs_make(char *folder, size_t len)
 void certs_remove(const char *folder)
 {
     (void)run("rm -rf %s", folder);
+    while (n_texts > 0) {
+        free(texts[--n_texts]);
+    }
 }
 
 static struct pc_blob read_file(const char *folder, const char *name,
@@ -66,8 +69,9 @@ static struct pc_blob read_file(const char *folder, const char *name,
     char *text = malloc(MAX);
     (void)snprintf(path, sizeof(path), "%s/%s.%s", folder, name, ending);
     FILE *file = fopen(path, "r");
-    assert_non_null(text);
+    assert_true(text != NULL && n_texts < sizeof(texts) / sizeof(texts[0]));
     assert_non_null(file);
+    texts[n_texts++] = text;
     struct pc_blob blob = {.data = text, .len = fread(text, 1, MAX, file)};
     (void)fclose(file);
     return blob;

@@ -17,8 +17,8 @@
  */
 bool certs_make(char *folder, size_t len);
 void certs_remove(const char *folder);
-/* The link's view of one of them, trusting ca; from malloc, for the life of
- * the test. */
+/* The link's view of one of them, trusting ca; its texts live until
+ * certs_remove. */
 void certs_tls(const char *folder, const char *name, struct pc_link_tls *tls);
 
 #endif /* PC_TEST_CERTS_H */
