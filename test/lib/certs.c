@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Texts that tests hold, until the folder goes. */
+static void *texts[512];
+static size_t n_texts;
+
 static bool run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 static bool run(const char *format, ...)
