@@ -1,6 +1,7 @@
 /*
  * main.c - peercache-bench: subcommands and the matrix of targets.
  */
+#include "hung.h"
 #include "report.h"
 #include "system.h"
 #include "trace.h"
@@ -285,6 +286,9 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "trace") == 0) {
         return trace_main(argc - 1, argv + 1);
+    }
+    if (argc == 2 && strcmp(argv[1], "hung") == 0) {
+        return bench_hung();
     }
     int result = bench_options_parse(&options, argc, argv);
     if (result != -1) {

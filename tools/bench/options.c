@@ -82,7 +82,7 @@ static const struct tool_flag table[] = {
 };
 
 static const char intro[] =
-    "Usage: peercache-bench limits|latency|throughput [flags]\n"
+    "Usage: peercache-bench limits|latency|throughput|hung [flags]\n"
     "       peercache-bench trace FILE [flags]\n"
     "\n"
     "Measures PeerCache between two processes of this host against raw\n"
@@ -93,6 +93,8 @@ static const char intro[] =
     "  throughput  several threads; ratio of the rates\n"
     "  trace       hit rates of a trace, beside LRU and the optimum; see\n"
     "              peercache-bench trace --help\n"
+    "  hung        what calls of 128 keys take while one of four nodes hangs,\n"
+    "              before and after its breaker opens; takes no flags\n"
     "\n"
     "Slices of ours and of the limit alternate; the ratio is the median over\n"
     "the pairs, with its bootstrap 95 % interval. Bytes are verified: all in\n"
