@@ -108,6 +108,7 @@ struct pc_settings
     int64_t copy_threads;
     int64_t max_inflight;
     int64_t location_cache;
+    int64_t directory_records;
 
     /* Pool and disk. */
     uint64_t global_segment_size;

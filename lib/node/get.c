@@ -324,6 +324,7 @@ static void found(struct pc_lookup *lookup, uint32_t i,
     for (size_t r = 0; r < n; r++) {
         add_place(state, &records[r]);
     }
+    pc_holders_sort(op->node, state->places, state->n_places);
     if (state->n_places > 0) {
         pc_cache_put(op->node->cache, &state->places[0],
                      pc_engine_now(&op->node->engine));

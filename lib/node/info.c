@@ -284,6 +284,8 @@ static void set_peer_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_PROTOCOL_ERRORS, counts->protocol_errors);
     pc_metrics_set(m, PC_METRIC_RPCS_IN_FLIGHT, node->peers.n_rpcs);
     pc_metrics_set(m, PC_METRIC_CONNECTIONS, node->peers.n_conns);
+    pc_metrics_set(m, PC_METRIC_SHARD_LIMIT,
+                   (uint64_t)node->settings.directory_records);
     pc_metrics_set(m, PC_METRIC_SHARD_RECORDS, pc_shard_count(node->shard));
     pc_metrics_set(m, PC_METRIC_SHARD_BYTES, pc_shard_bytes(node->shard));
     pc_metrics_set(m, PC_METRIC_FIFO_ENTRIES, node->publisher.n_entries);

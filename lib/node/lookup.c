@@ -294,11 +294,7 @@ static bool own_shard(struct pc_lookup *l, struct pc_lookup_key *key)
     }
     key->asked |= bit;
     struct pc_record records[PC_HOLDERS_PER_KEY];
-    size_t n =
-        pc_shard_lookup(node->shard, key->digest, records, PC_HOLDERS_PER_KEY);
-    if (n > PC_HOLDERS_PER_KEY) {
-        n = PC_HOLDERS_PER_KEY;
-    }
+    size_t n = pc_holders_find(node, key->digest, &node->self, records);
     n = keep_live(l, key, records, n);
     if (n > 0) {
         positive(l, key, records, n);

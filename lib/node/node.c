@@ -221,7 +221,7 @@ static peercache_status_t make_parts(struct peercache_node *node)
     node->store = pc_store_create(&store);
     node->cache = pc_cache_create((size_t)node->settings.location_cache,
                                   node->settings.directory_read_cache_ttl_ns);
-    node->shard = pc_shard_create(0);
+    node->shard = pc_shard_create((size_t)node->settings.directory_records);
     node->ring = pc_ring_create(&node->self, 1, (uint32_t)node->settings.vnodes,
                                 (uint32_t)node->settings.directory_replicas);
     node->mems = pc_mem_table_create();

@@ -18,6 +18,7 @@
 #include "node/compare.h"
 #include "node/config.h"
 #include "node/doubt.h"
+#include "node/holders.h"
 #include "node/op.h"
 #include "node/publish.h"
 #include "node/purge.h"
@@ -116,6 +117,7 @@ struct peercache_node
     struct pc_engine engine;
     struct pc_peers peers;
     struct pc_shard *shard;
+    bool shard_is_full; /* Said in the log. */
     struct pc_cluster *cluster;
     struct pc_ring *ring; /* Of the current view; of us alone at first. */
     struct pc_former former[PC_FORMER_VIEWS_MAX];

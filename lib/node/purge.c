@@ -118,6 +118,10 @@ static void go_on(struct pc_timer *timer, uint64_t now_ns)
     }
     p->walking = false;
     forget_purged(p);
+    if (pc_shard_count(node->shard) <
+        (size_t)node->settings.directory_records / 16 * 15) {
+        node->shard_is_full = false; /* Say it again next time. */
+    }
     pc_engine_timer_start(&node->engine, timer, now_ns + WALK_EVERY_NS);
 }
 

@@ -47,24 +47,16 @@ static void add_holder(struct peercache_node *node, struct pc_msg_found *found,
 }
 
 static bool find_key(struct peercache_node *node, struct pc_msg_found *found,
-                     struct pc_digest digest)
+                     struct pc_digest digest, const struct pc_member *reader)
 {
     struct pc_record *records = &found->records[found->n_records];
-    size_t n =
-        pc_shard_lookup(node->shard, digest, records, PC_HOLDERS_PER_KEY);
-    if (n > PC_HOLDERS_PER_KEY) {
-        n = PC_HOLDERS_PER_KEY;
-    }
-    size_t live = 0;
+    size_t n = pc_holders_find(node, digest, reader, records);
     for (size_t i = 0; i < n; i++) {
-        if (!pc_node_is_dead(node, records[i].incarnation)) {
-            records[live++] = records[i];
-            add_holder(node, found, records[i].incarnation);
-        }
+        add_holder(node, found, records[i].incarnation);
     }
-    found->counts[found->n_keys++] = (uint8_t)live;
-    found->n_records += (uint32_t)live;
-    return live > 0;
+    found->counts[found->n_keys++] = (uint8_t)n;
+    found->n_records += (uint32_t)n;
+    return n > 0;
 }
 
 static void on_lookup(struct peercache_node *node, struct pc_conn *conn,
@@ -84,7 +76,8 @@ static void on_lookup(struct peercache_node *node, struct pc_conn *conn,
     } else {
         bool former = (lookup->flags & PC_LOOKUP_FORMER) != 0;
         for (uint32_t i = 0; i < lookup->n_keys; i++) {
-            if (!find_key(node, found, lookup->digests[i]) && !former &&
+            if (!find_key(node, found, lookup->digests[i], &conn->remote) &&
+                !former &&
                 !pc_ring_owns(node->ring, lookup->digests[i],
                               node->self.incarnation)) {
                 found->wrong_view = true; /* Our absence means nothing. */
@@ -105,6 +98,14 @@ static uint8_t take_entry(struct peercache_node *node, uint8_t kind,
         return PC_PUBLISH_OK;
     }
     if (pc_shard_publish(node->shard, record) != PEERCACHE_OK) {
+        pc_metrics_add(&node->metrics, PC_METRIC_SHARD_REFUSED, 1);
+        if (!node->shard_is_full) {
+            node->shard_is_full = true;
+            PC_WARN("serve",
+                    "the directory's part here is full, new records are "
+                    "refused (directory_records); records %zu",
+                    pc_shard_count(node->shard));
+        }
         return PC_PUBLISH_REFUSED;
     }
     return pc_ring_owns(node->ring, record->digest, node->self.incarnation)

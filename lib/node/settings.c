@@ -302,6 +302,10 @@ static const struct pc_setting table[] = {
         "Operations running at a time; further ones are refused."),
     INT(location_cache, "65536", "0 to 16777216", NODE,
         "Places of values remembered; 0: none."),
+    INT(directory_records, "16777216", "64 to 1073741824", NODE,
+        "Records that this node keeps for the directory, of up to 128 bytes "
+        "each; further ones are refused and counted, and come with repair when "
+        "there is room."),
 
     /* Pool and disk. */
     SIZE(global_segment_size, "4GiB", "4KiB to 1PiB", NODE,

@@ -128,8 +128,12 @@
       "places without proof beyond what is told at once")                      \
     X(DOUBTED, COUNTER, "directory_doubted_total", "",                         \
       "records that a holder was asked about after a reader's failure")        \
-    X(SHARD_FULL, COUNTER, "directory_refused_total", "",                      \
-      "records refused because the shard is full")                             \
+    X(SHARD_FULL, COUNTER, "directory_refused_total", "side=\"holder\"",       \
+      "records refused because a shard is full: ours by others, and others' "  \
+      "here")                                                                  \
+    X(SHARD_REFUSED, COUNTER, "directory_refused_total", "side=\"owner\"",     \
+      "records refused because a shard is full: ours by others, and others' "  \
+      "here")                                                                  \
     X(FIFO_DROPPED, COUNTER, "publish_dropped_total", "",                      \
       "publishes and retracts dropped at the bound of a queue")                \
     X(PEER_SUSPECTED, COUNTER, "peer_suspected_total", "",                     \
@@ -150,6 +154,8 @@
     X(POOL_PINS, GAUGE, "pool_pins", "", "values pinned by readers")           \
     X(INDEX_BYTES, GAUGE, "pool_index_bytes", "", "memory of the index")       \
     X(SHARD_RECORDS, GAUGE, "directory_records", "", "records in our shard")   \
+    X(SHARD_LIMIT, GAUGE, "directory_records_limit", "",                       \
+      "records that our shard may hold")                                       \
     X(SHARD_BYTES, GAUGE, "directory_bytes", "", "memory of our shard")        \
     X(CACHE_RECORDS, GAUGE, "location_cache_records", "", "places remembered") \
     X(FIFO_ENTRIES, GAUGE, "publish_queue_entries", "",                        \

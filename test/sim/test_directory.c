@@ -526,6 +526,76 @@ static void puts_and_removes_while_views_change_leave_a_true_directory(
     }
 }
 
+/* ---- The bound of a shard
+ * ----------------------------------------------------
+ */
+
+static void a_full_shard_refuses_and_repair_tries_again(void **state)
+{
+    (void)state;
+    char words[1024];
+    struct cluster *c = cluster_create(60);
+    cluster_start_all(c, 2,
+                      NO_CACHE "directory_replicas=1 directory_records=64");
+    struct cluster_op *put =
+        cluster_begin_verb(c, 0, PC_VERB_PUT, small_words(200, words));
+    cluster_wait(put);
+    size_t n_ok = 0;
+    for (size_t i = 0; i < put->n; i++) {
+        n_ok += put->statuses[i] == PEERCACHE_OK;
+        assert_true(put->statuses[i] == PEERCACHE_OK ||
+                    put->statuses[i] == PEERCACHE_NO_SPACE);
+    }
+    assert_int_equal(n_ok, 128);
+    assert_int_equal(count_records(c, 0), 64);
+    assert_int_equal(count_records(c, 1), 64);
+    assert_true(cluster_metric(c, 1, PC_METRIC_SHARD_REFUSED) > 0);
+    /* The holder has them all the same. */
+    assert_int_equal(whole(c, 0, PC_VERB_GET, words), PEERCACHE_OK);
+    char some[1024];
+    assert_int_equal(whole(c, 0, PC_VERB_REMOVE, small_words(120, some)),
+                     PEERCACHE_OK);
+    cluster_run(c, 30 * PC_S);
+    assert_int_equal(whole(c, 1, PC_VERB_GET, words + strlen(some) + 1),
+                     PEERCACHE_OK);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+/* ---- Which holder
+ * ------------------------------------------------------------
+ */
+
+static void the_holder_on_the_readers_machine_is_read_first(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(61);
+    for (int i = 0; i < 6; i++) {
+        cluster_start(c, i, (unsigned)i, NO_CACHE "data_replicas=3");
+    }
+    cluster_start(c, 6, 4, NO_CACHE);
+    cluster_settle(c, 30 * PC_S);
+    for (int i = 0; i < 5; i++) {
+        cluster_do(c, i, PC_VERB_PUT, "m1 m2 m3 m4 m5 m6");
+    }
+    cluster_do(c, 6, PC_VERB_EXISTS, "m1"); /* Maps its neighbour. */
+    cluster_run(c, PC_S);
+    cluster_mark(c);
+    cluster_do(c, 6, PC_VERB_GET, "m1 m2 m3 m4 m5 m6");
+    cluster_expect(c, "0 ms  g get m1 m2 m3 m4 m5 m6: OK mapped x6\n");
+    /* Those that are dead do not stand before who lives. */
+    cluster_kill(c, 2);
+    cluster_kill(c, 3);
+    cluster_kill(c, 4);
+    cluster_run(c, 15 * PC_S);
+    cluster_mark(c);
+    cluster_do(c, 6, PC_VERB_GET, "m1 m2 m3 m4 m5 m6");
+    cluster_expect(c, "0 ms  g get m1 m2 m3 m4 m5 m6: OK one-sided x6\n");
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
 /* ---- Places without proof
  * ----------------------------------------------------
  */
@@ -619,6 +689,8 @@ int main(void)
             records_that_are_not_owned_go_when_nobody_asks_for_them),
         cmocka_unit_test(
             puts_and_removes_while_views_change_leave_a_true_directory),
+        cmocka_unit_test(a_full_shard_refuses_and_repair_tries_again),
+        cmocka_unit_test(the_holder_on_the_readers_machine_is_read_first),
         cmocka_unit_test(a_stale_place_goes_when_a_reader_has_met_it),
         cmocka_unit_test(a_readers_word_alone_drops_nothing),
     };
