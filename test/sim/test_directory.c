@@ -468,18 +468,18 @@ static void records_that_are_not_owned_go_when_nobody_asks_for_them(
     (void)state;
     char words[1024];
     struct cluster *c = cluster_create(9);
-    cluster_start_all(c, 2, NO_CACHE "directory_replicas=1 settle=4");
+    cluster_start_all(c, 2, NO_CACHE "directory_replicas=1");
     cluster_do(c, 0, PC_VERB_PUT, small_words(100, words));
     size_t n_before = count_records(c, 0) + count_records(c, 1);
     assert_int_equal(n_before, 100);
-    cluster_start(c, 2, 2, NO_CACHE "directory_replicas=1 settle=4");
+    cluster_start(c, 2, 2, NO_CACHE "directory_replicas=1");
     cluster_settle(c, 30 * PC_S);
     size_t n_moved = count_records(c, 2);
     assert_true(n_moved > 0);
     assert_int_equal(count_records(c, 0) + count_records(c, 1), n_before);
-    cluster_run(c, 7 * PC_S);
+    cluster_run(c, 17 * PC_S); /* Walks come each five seconds. */
     assert_int_equal(count_records(c, 0) + count_records(c, 1), n_before);
-    cluster_run(c, 20 * PC_S);
+    cluster_run(c, 15 * PC_S);
     assert_int_equal(count_records(c, 0) + count_records(c, 1),
                      n_before - n_moved);
     assert_int_equal(sum_of(c, 3, PC_METRIC_PURGED_UNOWNED), n_moved);
