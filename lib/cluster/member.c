@@ -653,6 +653,7 @@ void pc_cluster_counts(const struct pc_cluster *cluster,
     counts->n_members = cluster->n_members;
     counts->n_live = cluster->n_live;
     counts->n_masters = cluster->n_masters;
+    counts->am_master = cluster->am_master;
     counts->n_graves = cluster->n_graves;
     counts->n_former = cluster->n_former;
 }

@@ -154,6 +154,7 @@ struct pc_cluster_counts
     size_t n_members; /* <= PC_NODES_MAX, dead ones included. */
     size_t n_live;
     size_t n_masters;
+    bool am_master;
     size_t n_graves;           /* Incarnations kept as dead only, <= 4096. */
     size_t n_former;           /* <= PC_FORMER_VIEWS_MAX */
     uint64_t n_ignored;        /* Members that did not fit. */

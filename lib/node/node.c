@@ -599,6 +599,8 @@ peercache_status_t pc_node_create(peercache_config_t *config,
     node->id_lock = -1;
     node->gone_test = env != NULL ? env->gone : NULL;
     node->gone_test_arg = env != NULL ? env->gone_arg : NULL;
+    node->make_ring = env != NULL ? env->make_ring : NULL;
+    node->make_ring_arg = env != NULL ? env->make_ring_arg : NULL;
     node->manual = env != NULL && env->manual;
     node->clock = env != NULL ? env->clock : pc_clock_system();
     node->created_ns = pc_clock_now(&node->clock);

@@ -51,6 +51,12 @@ struct pc_node_env
     /* Hears of every value that is given up; NULL: nobody does. */
     void (*gone)(void *arg, const struct pc_place *place, enum pc_gone why);
     void *gone_arg;
+    /* Makes rings as pc_ring_create does: simulated nodes share those of one
+     * view; NULL: pc_ring_create. */
+    struct pc_ring *(*make_ring)(void *arg, const struct pc_member *members,
+                                 size_t n_members, uint32_t vnodes,
+                                 uint32_t replicas);
+    void *make_ring_arg;
 };
 
 /* A view that is still asked on absence. */
@@ -158,6 +164,10 @@ struct peercache_node
     void (*gone_test)(void *arg, const struct pc_place *place,
                       enum pc_gone why); /* pc_node_env.gone */
     void *gone_test_arg;
+    struct pc_ring *(*make_ring)(void *arg, const struct pc_member *members,
+                                 size_t n_members, uint32_t vnodes,
+                                 uint32_t replicas); /* pc_node_env.make_ring */
+    void *make_ring_arg;
 
     /* Pool and its background registration. Own lock for the array. */
     pthread_mutex_t pool_lock;

@@ -61,14 +61,23 @@ static uint64_t cpu_now(void)
     return (uint64_t)t.tv_sec * PC_S + (uint64_t)t.tv_nsec;
 }
 
+static struct pc_ring *make_ring(const struct peercache_node *node,
+                                 const struct pc_msg_view *view)
+{
+    uint32_t vnodes = (uint32_t)node->settings.vnodes;
+    uint32_t replicas = (uint32_t)node->settings.directory_replicas;
+    if (node->make_ring != NULL) {
+        return node->make_ring(node->make_ring_arg, view->members,
+                               view->n_members, vnodes, replicas);
+    }
+    return pc_ring_create(view->members, view->n_members, vnodes, replicas);
+}
+
 static void build(struct pc_rings_job *job)
 {
-    const struct pc_settings *s = &job->node->settings;
     uint64_t since_ns = cpu_now();
     for (size_t i = 0; i < job->n; i++) {
-        job->rings[i] = pc_ring_create(
-            job->views[i].members, job->views[i].n_members, (uint32_t)s->vnodes,
-            (uint32_t)s->directory_replicas);
+        job->rings[i] = make_ring(job->node, &job->views[i]);
     }
     job->cpu_ns = cpu_now() - since_ns;
 }

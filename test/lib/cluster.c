@@ -152,6 +152,8 @@ struct cluster *cluster_create_of(uint64_t seed, int n_nodes_max)
     c->n_nodes_max = n_nodes_max;
     c->nodes = calloc((size_t)n_nodes_max, sizeof(*c->nodes));
     c->order = calloc((size_t)n_nodes_max, sizeof(*c->order));
+    c->wants = calloc((size_t)n_nodes_max, sizeof(*c->wants));
+    c->due_ns = calloc((size_t)n_nodes_max, sizeof(*c->due_ns));
     for (int i = 0; i < n_nodes_max; i++) {
         c->nodes[i].cluster = c;
     }
@@ -219,6 +221,8 @@ void cluster_destroy(struct cluster *c)
     history_destroy(c->history);
     free(c->trace);
     free(c->order);
+    free(c->wants);
+    free(c->due_ns);
     free(c->nodes);
     free(c);
 }
@@ -266,6 +270,7 @@ static void start(struct cluster *c, int i)
     char machine[16];
     snprintf(machine, sizeof(machine), "m%u", n->machine);
     n->host = pc_sim_host_add(c->sim, name, machine);
+    pc_sim_host_watch(n->host, &c->wants[i]);
     if (c->skewed) {
         uint64_t since_boot = PC_S + pc_rand_below(&c->rand, 1000 * PC_S);
         pc_sim_set_clock(n->host, since_boot, n->ppm);
@@ -297,6 +302,8 @@ static void start(struct cluster *c, int i)
         .wall_ns = WALL_NS + cluster_now(c),
         .gone = history_gone,
         .gone_arg = n,
+        .make_ring = c->make_ring,
+        .make_ring_arg = c->make_ring_arg,
     };
     c->acting = i;
     peercache_status_t status = pc_node_create(config, &env, &n->node);
@@ -309,7 +316,7 @@ static void start(struct cluster *c, int i)
     n->incarnation = n->node->self.incarnation;
     n->state = CLUSTER_UP;
     n->frozen = false;
-    n->busy = true;
+    c->wants[i] = true;
     n->is_cut = false;
     n->is_slow = false;
     n->awake_ns = cluster_now(c);
@@ -354,7 +361,7 @@ void cluster_stop(struct cluster *c, int i)
     c->acting = i;
     pc_engine_refresh(&c->nodes[i].node->engine);
     pc_node_begin_close(c->nodes[i].node);
-    c->nodes[i].busy = true;
+    c->wants[i] = true;
     c->acting = -1;
     c->nodes[i].state = CLUSTER_CLOSING;
     c->nodes[i].closing_ns = cluster_now(c);
@@ -407,7 +414,7 @@ void cluster_thaw(struct cluster *c, int i)
     pc_sim_thaw(c->nodes[i].host);
     c->nodes[i].frozen = false;
     c->nodes[i].thawed = true;
-    c->nodes[i].busy = true;
+    c->wants[i] = true;
     c->nodes[i].awake_ns = cluster_now(c);
     c->nodes[i].trouble_ns = cluster_now(c);
 }
@@ -508,7 +515,7 @@ static void watch_view(struct cluster *c, int i)
         at += (size_t)snprintf(text + at, sizeof(text) - at, " %s",
                                members[k].id.text);
     }
-    if (n_members > 0) {
+    if (n_members > 0 && c->n_nodes_max == CLUSTER_NODES_MAX) {
         cluster_trace(c, "%s sees%s", cluster_name(i), text);
     }
 }
@@ -522,10 +529,12 @@ static unsigned turn(struct cluster *c, int i)
         n->node->engine.last_turn_ns = pc_clock_now(&n->node->clock);
     }
     n->thawed = false;
+    c->wants[i] = false;
     unsigned work = pc_node_turn(n->node);
-    n->busy = work > 0;
+    c->wants[i] = c->wants[i] || work > 0;
+    c->due_ns[i] = pc_sim_world_time(n->host, pc_node_next_due(n->node));
     c->acting = -1;
-    if (work > 0) {
+    if (work > 0 && !c->is_unchecked) {
         cluster_check_node(c, i);
     }
     if (n->state == CLUSTER_CLOSING) {
@@ -544,23 +553,25 @@ static uint64_t next_event(struct cluster *c, uint64_t limit_ns)
         next = due;
     }
     for (int i = 0; i < c->n_nodes_max; i++) {
-        struct cluster_node *n = &c->nodes[i];
-        if (n->state != CLUSTER_DOWN && !n->frozen) {
-            due = pc_sim_world_time(n->host, pc_node_next_due(n->node));
-            next = due < next ? due : next;
+        if (c->due_ns[i] < next && c->nodes[i].state != CLUSTER_DOWN &&
+            !c->nodes[i].frozen) {
+            next = c->due_ns[i];
         }
     }
     uint64_t now = cluster_now(c) + c->grain_ns;
     return next > now ? next : now;
 }
 
-/* Whether a turn would find something to do. */
-static bool wants_turn(const struct cluster_node *n)
+/* Whether a turn would find something to do; what other threads would have
+ * submitted is looked for only where there is time for it. */
+static bool wants_turn(const struct cluster *c, int i)
 {
-    return n->state != CLUSTER_DOWN && !n->frozen &&
-           (n->busy || pc_sim_host_is_ready(n->host) ||
-            !pc_mpsc_is_empty(&n->node->engine.tasks) ||
-            pc_node_next_due(n->node) <= pc_clock_now(&n->node->clock));
+    const struct cluster_node *n = &c->nodes[i];
+    if (n->state == CLUSTER_DOWN || n->frozen) {
+        return false;
+    }
+    return c->wants[i] || c->due_ns[i] <= cluster_now(c) ||
+           (!c->is_unchecked && !pc_mpsc_is_empty(&n->node->engine.tasks));
 }
 
 static void note_troubles(struct cluster *c)
@@ -587,7 +598,7 @@ void cluster_step(struct cluster *c, uint64_t limit_ns)
     unsigned work = 0;
     int n = 0;
     for (int i = 0; i < c->n_nodes_max; i++) {
-        if (wants_turn(&c->nodes[i])) {
+        if (wants_turn(c, i)) {
             int k = (int)pc_rand_below(&c->rand, (uint64_t)n + 1);
             c->order[n++] = c->order[k];
             c->order[k] = i;

@@ -36,7 +36,6 @@ struct cluster_node
     struct cluster *cluster;
     enum cluster_state state;
     bool frozen;
-    bool busy;   /* Its last turn did something: it gets another one. */
     bool thawed; /* The next turn is the first after a pause. */
     bool is_cut; /* From somebody, by the test. */
     bool is_slow;
@@ -97,7 +96,9 @@ struct cluster
     uint64_t seed;
     int n_nodes_max;
     struct cluster_node *nodes;
-    int *order;              /* Of the turns of a step. */
+    int *order;  /* Of the turns of a step. */
+    bool *wants; /* A turn: something came, or its last one did something. */
+    uint64_t *due_ns; /* When its next timer is due, in the world's time. */
     struct history *history; /* NULL: nobody keeps one. */
     struct pc_list ops;      /* Running. */
     struct pc_list ended;
@@ -105,6 +106,11 @@ struct cluster
     struct pc_map seen;    /* The checker's, of one shard. */
     char settings[512];    /* "name=value ..." of all nodes. */
     unsigned n_machines;
+    struct pc_ring *(*make_ring)(void *arg, const struct pc_member *members,
+                                 size_t n_members, uint32_t vnodes,
+                                 uint32_t replicas); /* NULL: each its own. */
+    void *make_ring_arg;
+    bool is_unchecked; /* Too many nodes to look at records and slots. */
     bool skewed;       /* Nodes' clocks begin anywhere, and go wrong. */
     uint64_t grain_ns; /* The clock goes on by so much at least. */
     uint64_t slack_ns; /* What an operation may take beyond its deadline. */

@@ -432,7 +432,7 @@ struct cluster_op *cluster_begin(struct cluster *c,
     int before = c->acting;
     c->acting = op->node;
     pc_engine_refresh(&node->engine);
-    c->nodes[op->node].busy = true;
+    c->wants[op->node] = true;
     peercache_status_t status = submit(op, &params);
     c->acting = before;
     if (status != PEERCACHE_IN_PROGRESS) {
@@ -489,7 +489,7 @@ void cluster_cancel(struct cluster_op *op)
     struct cluster *c = op->cluster;
     op->canceled = true;
     if (!op->ended) {
-        c->nodes[op->node].busy = true;
+        c->wants[op->node] = true;
         peercache_op_cancel(op->op);
     }
 }

@@ -10,6 +10,7 @@ void pc_sim_conn_notify(struct pc_link_conn *conn)
 {
     if (!pc_list_is_linked(&conn->in_ready)) {
         pc_list_push_back(&conn->link->ready, &conn->in_ready);
+        pc_sim_host_notify(conn->link->host);
     }
 }
 

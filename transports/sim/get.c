@@ -36,6 +36,7 @@ static void end_get(struct sim_get *sg, peercache_status_t status)
     sg->status = status;
     pc_list_remove(&sg->in_list);
     pc_list_push_back(&fabric->done, &sg->in_list);
+    pc_sim_host_notify(fabric->host);
     struct pc_sim_host *host = pc_sim_peer_host(sg->peer);
     if (fabric->host->dead) {
         return; /* Its owner cleans up; nothing of that happens. */

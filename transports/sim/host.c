@@ -118,6 +118,11 @@ bool pc_sim_host_is_running(const struct pc_sim_host *host)
     return !host->dead && !host->frozen;
 }
 
+void pc_sim_host_watch(struct pc_sim_host *host, bool *ready)
+{
+    host->ready = ready;
+}
+
 bool pc_sim_host_is_ready(const struct pc_sim_host *host)
 {
     return pc_sim_host_is_running(host) &&

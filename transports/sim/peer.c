@@ -16,6 +16,7 @@ void pc_sim_peer_notify(struct pc_fabric_peer *peer)
 {
     if (!pc_list_is_linked(&peer->in_ready)) {
         pc_list_push_back(&peer->fabric->ready, &peer->in_ready);
+        pc_sim_host_notify(peer->fabric->host);
     }
 }
 

@@ -80,6 +80,8 @@ const char *pc_sim_host_name(const struct pc_sim_host *host);
 const char *pc_sim_host_ip(const struct pc_sim_host *host);
 /* Whether progress() of its link or fabric would find work now. */
 bool pc_sim_host_is_ready(const struct pc_sim_host *host);
+/* *ready becomes true whenever there is new work for its progress(). */
+void pc_sim_host_watch(struct pc_sim_host *host, bool *ready);
 
 /* Both seams. Their deadlines are times of the host's clock, which is the
  * world's until it is set. What link.h leaves open is as in transports/socket.

@@ -91,6 +91,7 @@ struct pc_sim_host
     int64_t ppm;
     uint64_t broke_ns;
     uint64_t n_bytes;
+    bool *ready;            /* Of who drives it; NULL: does not care. */
     struct pc_list pairs;   /* With hosts of a higher id. */
     struct pc_list links;   /* Open ones. */
     struct pc_list fabrics; /* Open ones. */
@@ -128,6 +129,13 @@ struct pc_sim_host *pc_sim_host_at(const struct pc_sim *sim,
 /* A port that was not handed out lately. */
 uint16_t pc_sim_machine_port(struct pc_sim_machine *machine);
 void pc_sim_hosts_free(struct pc_sim *sim);
+
+static inline void pc_sim_host_notify(struct pc_sim_host *host)
+{
+    if (host->ready != NULL) {
+        *host->ready = true;
+    }
+}
 
 /* What the layers above do when a fault changes. */
 void pc_sim_wires_resume(struct pc_sim *sim);
