@@ -468,7 +468,8 @@ static void write_down(struct history *h, const struct cluster_op *op,
 void history_ended(struct history *h, const struct cluster_op *op)
 {
     struct cluster *c = h->cluster;
-    for (size_t i = 0; i < op->n && !op->killed; i++) {
+    bool is_gone = c->nodes[op->node].state == CLUSTER_DOWN;
+    for (size_t i = 0; i < op->n && !op->killed && !is_gone; i++) {
         char text[WORD_LEN];
         cluster_op_word(op, i, text, sizeof(text));
         struct history_word *word =
