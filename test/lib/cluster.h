@@ -59,6 +59,7 @@ struct cluster_op
     struct pc_list link;
     struct cluster *cluster;
     int node;
+    uint64_t incarnation; /* Of the node. */
     enum pc_verb verb;
     unsigned version;
     peercache_op_t *op;

@@ -398,6 +398,7 @@ struct cluster_op *cluster_begin(struct cluster *c,
     peercache_node_t *node = c->nodes[call->node].node;
     op->cluster = c;
     op->node = call->node;
+    op->incarnation = c->nodes[call->node].incarnation;
     op->verb = call->verb;
     op->version = call->version;
     op->quiet = call->quiet;

@@ -468,7 +468,9 @@ static void write_down(struct history *h, const struct cluster_op *op,
 void history_ended(struct history *h, const struct cluster_op *op)
 {
     struct cluster *c = h->cluster;
-    bool is_gone = c->nodes[op->node].state == CLUSTER_DOWN;
+    const struct cluster_node *n = &c->nodes[op->node];
+    bool is_gone =
+        n->state == CLUSTER_DOWN || n->incarnation != op->incarnation;
     for (size_t i = 0; i < op->n && !op->killed && !is_gone; i++) {
         char text[WORD_LEN];
         cluster_op_word(op, i, text, sizeof(text));

@@ -153,7 +153,8 @@ static void after_a_partition_all_is_found_within_two_heartbeats(void **state)
         cluster_set_island(c, 3, 1);
         cluster_set_island(c, 4, 1);
         cluster_run(c, cuts[seed - 21]);
-        if (cuts[seed - 21] >= 20 * PC_S) { /* Either side goes on with its own. */
+        if (cuts[seed - 21] >=
+            20 * PC_S) { /* Either side goes on with its own. */
             (void)read_words(c, 0, 1, WORDS_EACH);
             (void)read_words(c, 3, 4, WORDS_EACH);
         }
