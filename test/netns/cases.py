@@ -57,14 +57,32 @@ def case_power_off(c):
     c.note(f"its keys miss in {miss_s * 1000:.0f} ms, death known in {known_s:.1f} s")
 
 
+def calls_beside_hung(c, node, name, stopped):
+    """exists of 128 keys, half of whose records a hung node owns as well: before
+    its breaker is open, and after."""
+    early, late = [], []
+    while time.monotonic() - stopped < 1.2:
+        is_early = time.monotonic() - stopped < 0.3
+        answer = c.call(node, "exists", name, 128)
+        require(set(answer["items"]) == {"O"}, f"beside a hung node: {answer}")
+        (early if is_early else late).append(answer["took_ns"] / 1e6)
+    late.sort()
+    c.note(
+        f"exists of 128 keys beside it: at most {max(early):.1f} ms before its breaker"
+        f" opens; after, p50 {late[len(late) // 2]:.1f}, p99 {late[len(late) * 99 // 100]:.1f} ms"
+    )
+
+
 def case_stopped(c):
     """SIGSTOP for 30 s, then SIGCONT"""
     *others, stopped = c.hosts_with_nodes(4)
     c.start(*others, stopped)
     kept = c.put_set(stopped, "kept", keep=False)
+    c.call(others[0], "put", "wide", 128)
     c.begin_load()
     stopped.pause()
     begin = time.monotonic()
+    calls_beside_hung(c, others[1], "wide", begin)
     for node in others:
         c.must_find(others[1], f"{node.name}.1", "first get after a stop")
     c.must_miss(others[1], "d.1", "its holder is stopped")
@@ -426,7 +444,36 @@ def case_take_over(c):
     for reader in c.up():
         for name in c.sets:
             c.must_find(reader, name, "after the port was taken over")
+    c.restart(holder)
+    c.put_set(holder)
+    c.wait_members(5, 5)
+    for reader in c.up():
+        for name in c.sets:
+            c.must_find(reader, name, "after its former holder is back")
     c.note(f"the port is served again after {took:.2f} s")
+
+
+def case_seed_names(c):
+    """a name with two addresses is the seed list, and is looked up again"""
+    silent, *hosts = [c.world.add_host() for _ in range(6)]
+    c.world.make_deaf(silent)
+    c.world.name("seeds.test", silent, hosts[0])
+    c.seeds = f"seeds.test:{PORT}"
+    nodes = [c.add_node(host, name) for host, name in zip(hosts, "abcde")]
+    begin = time.monotonic()
+    c.start(*nodes[:3])
+    took = time.monotonic() - begin
+    # The seed moves: the name means another host.
+    c.world.name("seeds.test", hosts[3])
+    c.kill(nodes[0])
+    c.sets.remove("a.1")
+    c.wait_members(2, c.ttl + 10)
+    c.start(nodes[3])
+    c.start(nodes[4])
+    for reader in nodes[1:]:
+        for name in c.sets:
+            c.must_find(reader, name, "after the seed's name moved")
+    c.note(f"one cluster by a name in {took:.1f} s; all found the seed where it moved")
 
 
 CASES = {

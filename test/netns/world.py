@@ -19,6 +19,7 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /dev/shm
 mount --bind {folder}/boot_id /proc/sys/kernel/random/boot_id
 mount --bind {folder}/machine-id /etc/machine-id
+mount --bind {folder}/../names /etc/hosts
 hostname {name}
 ip link set lo up
 echo ready
@@ -88,6 +89,8 @@ class World:
         self.wire = wire
         self.hosts = []
         self.wires = []
+        self.names = pathlib.Path(folder, "names")
+        self.names.write_text("127.0.0.1 localhost\n")
         sh("ip", "link", "set", "lo", "up")
         for bridge in ("main", "apart"):
             sh("ip", "link", "add", bridge, "type", "bridge")
@@ -107,6 +110,12 @@ class World:
         host.sh("ip", "link", "set", "eth0", "up")
         self.hosts.append(host)
         return host
+
+    def name(self, name, *hosts):
+        """What the name resolves to on every host from now on."""
+        lines = [f"{host.ip} {name}" for host in hosts]
+        # The file is mounted: it must stay the same one.
+        self.names.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
 
     def _plug(self, host):
         pid = str(host.holder.pid)
