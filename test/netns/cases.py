@@ -141,6 +141,23 @@ def case_cut_and_heal(c):
     )
 
 
+def case_long_cut(c):
+    """a cut so long that the records of the other side are purged"""
+    nodes = c.hosts_with_nodes(4)
+    c.start(*nodes)
+    c.begin_load(pace_ms=100)
+    c.world.cut(nodes[3].host)
+    begin = time.monotonic()
+    c.wait_members(3, c.ttl + 10, nodes[:3])
+    c.wait("75 s", 80, lambda: time.monotonic() - begin >= 75)
+    c.must_miss(nodes[0], "d.1", "cut off for long")
+    c.world.heal(nodes[3].host)
+    healed = time.monotonic()
+    c.wait_members(4, 20)
+    c.wait_all_found(nodes, c.sets, 20)
+    c.note(f"all keys usable everywhere {time.monotonic() - healed:.2f} s after healing")
+
+
 def case_kept_records(c):
     """after a cut of seconds no record is sent to an owner that kept it"""
     nodes = c.hosts_with_nodes(5)
@@ -481,5 +498,7 @@ CASES = {
     for name, function in list(globals().items())
     if name.startswith("case_")
 }
+# Only run with --long, or by name.
+LONG = ("long_cut",)
 # Cases with several nodes on a host, which then also read by mapping.
 ALSO_AUTO = ("power_off", "take_over")

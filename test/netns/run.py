@@ -44,7 +44,7 @@ def parse():
     parser.add_argument("--list", action="store_true", help="names of the cases")
     parser.add_argument("--junit", help="write the rows there as JUnit XML")
     parser.add_argument("--keep", help="folder for the logs, which are kept")
-    parser.add_argument("--long", action="store_true", help="default timings")
+    parser.add_argument("--long", action="store_true", help="the library's own times")
     parser.add_argument("--inside", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("case", nargs="*", help="only these cases")
     return parser.parse_args()
@@ -163,8 +163,10 @@ class Run:
         return any(UCX_ABORT.search(log.read_text(errors="replace")) for log in logs)
 
 
-def rows_to_run(options, cases, also_auto, paths):
-    wanted = options.case or list(cases)
+def rows_to_run(options, cases, only_long, also_auto, paths):
+    wanted = options.case or [
+        name for name in cases if options.long or name not in only_long
+    ]
     unknown = set(wanted) - set(cases)
     if unknown:
         sys.exit(f"no such case: {', '.join(sorted(unknown))}; --list names them")
@@ -174,7 +176,7 @@ def rows_to_run(options, cases, also_auto, paths):
             if path != "auto" or name in also_auto or options.path:
                 rows.append((name, path))
     # The longest first, so that it overlaps with all others.
-    return sorted(rows, key=lambda row: row[0] != "stopped")
+    return sorted(rows, key=lambda row: row[0] not in ("stopped", "long_cut"))
 
 
 def schedule(options, folder, rows):
@@ -286,7 +288,7 @@ def main():
     if options.inside:
         run_inside(options)
         return
-    from cases import ALSO_AUTO, CASES
+    from cases import ALSO_AUTO, CASES, LONG
     from cluster import PATHS
 
     if options.list:
@@ -308,7 +310,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print_head()
-    rows = rows_to_run(options, CASES, ALSO_AUTO, paths)
+    rows = rows_to_run(options, CASES, LONG, ALSO_AUTO, paths)
     try:
         results = schedule(options, folder, rows)
     except BaseException:
