@@ -25,8 +25,7 @@ def case_killed_one_of_five(c):
     c.put_set(putter, "e.1", keep=False)
     for node in others:
         c.must_find(node, "e.1", "put again")
-    c.wait_members(4, c.ttl + 10)
-    known_s = time.monotonic() - killed
+    known_s = c.death_known(4, killed)
     for node in others:
         for name in c.sets:
             c.must_find(node, name, "after the death is known")
@@ -49,8 +48,7 @@ def case_power_off(c):
     for node in dead:
         c.put_set(others[2], f"{node.name}.1", keep=False)
         c.must_find(others[3], f"{node.name}.1", "put again")
-    c.wait_members(4, c.ttl + 10, others)
-    known_s = time.monotonic() - off
+    known_s = c.death_known(4, off, others)
     for node in others:
         for name in c.sets:
             c.must_find(node, name, "after the power cut is known")
@@ -86,8 +84,7 @@ def case_stopped(c):
     for node in others:
         c.must_find(others[1], f"{node.name}.1", "first get after a stop")
     c.must_miss(others[1], "d.1", "its holder is stopped")
-    c.wait_members(3, c.ttl + 10, others)
-    known_s = time.monotonic() - begin
+    known_s = c.death_known(3, begin, others)
     c.put_set(others[1], "d.1", keep=False)
     c.must_find(others[2], "d.1", "put again")
     c.wait("30 s", 40, lambda: time.monotonic() - begin >= 30)
@@ -254,9 +251,10 @@ def case_seed_restarts(c):
     c.start(seed, *others)
     c.begin_load()
     c.kill(seed)
+    killed = time.monotonic()
     for node in others:
         c.must_find(others[0], f"{node.name}.1", "the seed is dead")
-    c.wait_members(3, c.ttl + 10, others)
+    c.death_known(3, killed, others)
     c.sets.remove("a.1")
     answer = seed.start()
     require(answer == "OK", f"the seed does not start again: {answer}")
@@ -367,7 +365,7 @@ def case_seeds_gone(c):
     begin = time.monotonic()
     c.wait_all_found(others, c.sets, c.ttl + 10)
     found_s = time.monotonic() - begin
-    c.wait_members(3, c.ttl + 10, others)
+    c.death_known(3, begin, others)
     for reader in others:
         for name in c.sets:
             c.must_find(reader, name, "all seeds are dead")

@@ -250,6 +250,15 @@ class Cluster:
             lambda: is_quiet() and time.monotonic() - begin > settle,
         )
 
+    def death_known(self, n, since, nodes=None):
+        """Everybody sees n members, in time; how long after `since`."""
+        self.wait_members(n, self.ttl + 10, nodes)
+        took = time.monotonic() - since
+        # The second is the machine's, whose two cores run several clusters.
+        limit = self.ttl + 2 * self.heartbeat + 1
+        require(took <= limit, f"a death was known only after {took:.1f} s")
+        return took
+
     # ---- Keys -----------------------------------------------------------
 
     def call(self, node, verb, name, n=SET_KEYS, deadline_ms=DEADLINE_MS):
