@@ -6,7 +6,8 @@
 #
 # PYTHONS lists interpreters to use instead of those found (ci/pythons.sh).
 # What is not on every machine goes into the wheel, but UCX: that one is found
-# when the first node starts (bindings/python/README.md).
+# when the first node starts (bindings/python/README.md). OpenSSL is part of the
+# module that uses it, out of sight of the one that Python has.
 set -eu
 cd "$(dirname "$0")/.."
 . ci/pythons.sh
@@ -28,13 +29,14 @@ build() { # version, interpreter
         --disable-pip-version-check --no-build-isolation --no-deps \
         -w "$WORK/raw-$1" --config-settings build-dir="$WORK/cmake-$1" \
         --config-settings "$define.PEERCACHE_LICENSES=$(licenses)" \
+        --config-settings "$define.PEERCACHE_TLS_STATIC=ON" \
         "${launcher[@]}" ./bindings/python
 }
 
 # Licenses of what the wheel will carry, where Debian's packages have them.
 licenses() {
     local name
-    for name in libxxhash0 libmsgpackc2 libmsgpack-c2; do
+    for name in libxxhash0 libmsgpackc2 libmsgpack-c2 libssl-dev; do
         [ ! -f "/usr/share/doc/$name/copyright" ] ||
             printf '%s;' "/usr/share/doc/$name/copyright"
     done
@@ -108,6 +110,9 @@ check() { # version, wheel
     "$WORK/tools/bin/python" -m zipfile -e "$2" "$folder"
     [ -f "$folder/peercache/libpeercache.so.0" ] || fail "no library in $2"
     [ -f "$folder/peercache/libpeercache_ucx.so" ] || fail "no UCX module in $2"
+    [ -f "$folder/peercache/libpeercache_tls.so" ] || fail "no TLS module in $2"
+    [ -z "$(find "$folder" -name 'lib*ssl*' -o -name 'libcrypto*')" ] ||
+        fail "a libssl that others would find is in $2"
     [ -f "$folder/peercache/py.typed" ] || fail "no py.typed in $2"
     [ -z "$(find "$folder" -name 'libuc[pstm]*')" ] || fail "UCX is in $2"
     check_needs "$folder"

@@ -30,9 +30,17 @@ system_libraries() {
     /sbin/ldconfig -p | sed -n 's/^\t*libuc[pstm]\.so.* => //p' | xargs -r -n1 realpath | sort -u
 }
 
-# Run a command where the system's UCX cannot be loaded: an empty file lies over
-# each of its libraries. Nobody else sees that.
-hidden() {
+ssl_libraries() {
+    /sbin/ldconfig -p | sed -n 's/^\t*lib\(ssl\|crypto\)\.so.* => //p' |
+        xargs -r -n1 realpath | sort -u
+}
+
+# Run a command where the system's UCX, or also OpenSSL, cannot be loaded: an
+# empty file lies over each library. Nobody else sees that.
+hidden() { hide "$(system_libraries)" "$@"; }
+hidden_with_ssl() { hide "$(system_libraries; ssl_libraries)" "$@"; }
+
+hide() { # paths, command
     local user=()
     [ "$(id -u)" -eq 0 ] || user=(--map-root-user)
     # shellcheck disable=SC2016 # Expanded by the inner shell.
@@ -40,7 +48,7 @@ hidden() {
         while read -r library; do
             mount --bind /dev/null "$library" || exit 125
         done <<<"$0"
-        exec "$@"' "$(system_libraries)" "$@"
+        exec "$@"' "$1" "${@:2}"
 }
 
 can_hide() {
@@ -85,7 +93,8 @@ test_wheel() { # wheel, interpreter, version
     pip_for "$folder" pytest pytest-rerunfailures "$1"
     fetch_ucx "$folder"
     if [ -n "$(system_libraries)" ]; then
-        tests="test/python/test_import.py test/python/test_verbs.py" \
+        tests="test/python/test_import.py test/python/test_verbs.py \
+            test/python/test_trust.py" \
             pytest_in "$folder" "the system's UCX" system env
         # The choice between two does not depend on the interpreter.
         [ "$3" != 3.11 ] || tests= pytest_in "$folder" "both" system \
@@ -97,6 +106,8 @@ test_wheel() { # wheel, interpreter, version
         tests= pytest_in "$folder" "PyPI's UCX only" pypi \
             hidden env PYTHONPATH="$WORK/libucx"
         tests= pytest_in "$folder" "no UCX" none hidden
+        tests=test/python/test_trust.py \
+            pytest_in "$folder" "no UCX and no OpenSSL" none hidden_with_ssl
     else
         echo "skipped: python$3 without the system's UCX, it cannot be hidden"
     fi

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import importlib
 import json
 import os
 import weakref
@@ -55,6 +57,19 @@ def _texts(settings: Mapping[str, Setting]) -> dict[str, str]:
     return texts
 
 
+def _load_ssl(texts: Mapping[str, str]) -> None:
+    """Python's own OpenSSL comes first where the library will use one.
+
+    A package that was built from source takes the system's; should that be of
+    an older release than Python's of the same name, importing ssl later failed.
+    """
+    given = [texts.get(name) for name in ("cluster_key_file", "tls_cert")]
+    names = ("PEERCACHE_CLUSTER_KEY", "PEERCACHE_CLUSTER_KEY_FILE", "PEERCACHE_TLS_CERT")
+    if any(given) or any(name in os.environ for name in names):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("ssl")
+
+
 class Node(NodeBase):
     """A node of a cluster, running from construction to close().
 
@@ -78,6 +93,7 @@ class Node(NodeBase):
     def __init__(self, **settings: Setting) -> None:
         texts = _texts(settings)
         provide()  # Before the library opens its module for UCX.
+        _load_ssl(texts)
         super().__init__(texts)
         _open_nodes.add(self)
 
