@@ -10,10 +10,6 @@
 #include "base/mem.h"
 #include "node/node.h"
 
-/* Bytes of one request: several are under way at once, and a broken connection
- * costs no more than this. */
-#define REQUEST_BYTES (32ull << 20)
-
 struct served_item
 {
     uint32_t item;
@@ -204,6 +200,8 @@ static bool request(struct peercache_op *op, struct pc_peer *peer,
     return true;
 }
 
+/* Several requests are under way at once, and a broken connection costs no more
+ * than one's bytes. */
 bool pc_read_served(struct peercache_op *op, struct pc_peer *peer,
                     const uint32_t *items, size_t n)
 {
@@ -213,7 +211,7 @@ bool pc_read_served(struct peercache_op *op, struct pc_peer *peer,
         bytes += op->state[items[i]].length;
         bool last = i + 1 == n;
         if (last || i + 1 - first == PC_KEYS_PER_REQUEST ||
-            bytes + op->state[items[i + 1]].length > REQUEST_BYTES) {
+            bytes + op->state[items[i + 1]].length > PC_ANSWER_BYTES_MAX) {
             if (!request(op, peer, items + first, (uint32_t)(i + 1 - first))) {
                 return false;
             }

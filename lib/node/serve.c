@@ -170,6 +170,7 @@ struct serving
 {
     struct peercache_node *node;
     uint32_t n_pins;
+    uint64_t bytes;
     struct pc_pin *pins;
     peercache_piece_t *pieces;
 };
@@ -211,6 +212,9 @@ static void serve_key(struct serving *s, const struct pc_record *wanted,
 {
     struct pc_pin *pin = &s->pins[s->n_pins];
     pages->statuses[i] = PEERCACHE_NOT_FOUND;
+    if (s->n_pins > 0 && wanted->length + s->bytes > PC_ANSWER_BYTES_MAX) {
+        return; /* No node of ours asks for so much at a time. */
+    }
     if (s->node->client || !pc_store_pin(s->node->store, wanted->digest, pin)) {
         return;
     }
@@ -226,6 +230,7 @@ static void serve_key(struct serving *s, const struct pc_record *wanted,
     s->pieces[s->n_pins].addr = (void *)(uintptr_t)pin->addr;
     s->pieces[s->n_pins].len = (size_t)pin->place.length;
     s->n_pins++;
+    s->bytes += pin->place.length;
     pc_metrics_add(&s->node->metrics, PC_METRIC_BYTES_SERVED,
                    pin->place.length);
 }

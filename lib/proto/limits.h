@@ -11,7 +11,8 @@
 #define PC_LAYOUT_VERSION   1 /* Slot headers, region page 0, records. */
 #define PC_DIGEST_VERSION   1 /* What a digest is computed from. */
 
-#define PC_HEAD_MAX         (1u << 20) /* Bytes of one message's head. */
+#define PC_HEAD_MAX         (1u << 20)    /* Bytes of one message's head. */
+#define PC_ANSWER_BYTES_MAX (32ull << 20) /* Of values, or one value. */
 #define PC_NODES_MAX        4096
 #define PC_NODE_ID_MAX      128 /* Characters. */
 #define PC_CLUSTER_NAME_MAX 128

@@ -6,7 +6,9 @@
 #include "host.h"
 
 #include "base/assert.h"
+#include "base/mem.h"
 #include "node/node.h"
+#include "transports/socket/socket.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -432,11 +434,160 @@ static void strangers_at_a_port_with_a_key_disturb_nobody(void **state)
     (void)unlink(path);
 }
 
+/* ---- A peer that asks and does not read -----------------------------------
+ */
+
+#define N_VALUES 4
+#define VALUE    (16 * MIB)
+#define N_ASKS   64
+
+struct greedy
+{
+    const struct pc_link_ops *ops;
+    struct pc_link *link;
+    struct pc_link_conn *conn;
+    bool connected, closed;
+    struct pc_link_send sends[N_ASKS + 1];
+    uint8_t *bytes[N_ASKS + 1];
+    size_t n_sends;
+};
+
+static void greedy_connected(void *arg, peercache_status_t status)
+{
+    ((struct greedy *)arg)->connected = status == PEERCACHE_OK;
+}
+
+static void greedy_closed(void *arg, peercache_status_t why)
+{
+    (void)why;
+    ((struct greedy *)arg)->closed = true;
+}
+
+static struct pc_link_sink *greedy_message(void *arg, struct pc_blob head,
+                                           size_t body_len)
+{
+    (void)arg;
+    (void)head;
+    (void)body_len;
+    return NULL;
+}
+
+static void greedy_sent(struct pc_link_send *send, peercache_status_t status)
+{
+    (void)send;
+    (void)status;
+}
+
+static void greedy_post(struct greedy *greedy, struct pc_msg *msg)
+{
+    size_t len;
+    size_t at = greedy->n_sends++;
+    assert_int_equal(pc_msg_encode(msg, &greedy->bytes[at], &len),
+                     PEERCACHE_OK);
+    greedy->sends[at] = (struct pc_link_send){.conn = greedy->conn,
+                                              .head = {greedy->bytes[at], len},
+                                              .done = greedy_sent};
+    assert_int_equal(greedy->ops->send(&greedy->sends[at]),
+                     PEERCACHE_IN_PROGRESS);
+}
+
+/* A member by its greeting, which asks for everything again and again. */
+static void greedy_open(struct greedy *greedy, peercache_node_t *node)
+{
+    struct pc_link_params params = {.up = {.arg = greedy,
+                                           .connected = greedy_connected,
+                                           .message = greedy_message,
+                                           .closed = greedy_closed},
+                                    .head_max = PC_HEAD_MAX + 64};
+    greedy->ops = pc_socket_link();
+    assert_int_equal(greedy->ops->open(&params, &greedy->link), PEERCACHE_OK);
+    assert_int_equal(greedy->ops->connect(greedy->link, node->self.address,
+                                          PC_LINK_BULK, UINT64_MAX, greedy,
+                                          &greedy->conn),
+                     PEERCACHE_OK);
+    WAIT_UNTIL(greedy->connected ||
+                   greedy->ops->progress(greedy->link, -1, PC_MS) > 1000,
+               10);
+    greedy->ops->pause(greedy->conn, true);
+    struct pc_msg hello = {.type = PC_MSG_HELLO, .request = 1};
+    hello.u.hello = node->peers.self;
+    hello.u.hello.self.incarnation++;
+    (void)pc_node_id_set(&hello.u.hello.self.id, "greedy");
+    hello.u.hello.cls = PC_LINK_BULK;
+    hello.u.hello.number = 1;
+    hello.u.hello.n_regions = 0;
+    hello.u.hello.fabric = (struct pc_blob){NULL, 0};
+    greedy_post(greedy, &hello);
+}
+
+static void greedy_ask(struct greedy *greedy, peercache_node_t *node,
+                       const struct batch *batch)
+{
+    struct pc_record records[N_VALUES];
+    memset(records, 0, sizeof(records));
+    for (size_t i = 0; i < N_VALUES; i++) {
+        records[i].digest = pc_digest_key(node->key_seed, "", 0, batch->keys[i],
+                                          strlen(batch->keys[i]));
+        records[i].length = VALUE;
+        records[i].incarnation = node->self.incarnation;
+        records[i].generation = 2;
+    }
+    for (unsigned i = 0; i < N_ASKS; i++) {
+        struct pc_msg ask = {.type = PC_MSG_READ, .request = 2 + i};
+        ask.u.read.n_keys = N_VALUES;
+        ask.u.read.records = records;
+        greedy_post(greedy, &ask);
+    }
+}
+
+static void a_peer_that_does_not_read_holds_few_bytes_and_not_for_long(
+    void **state)
+{
+    static struct greedy greedy;
+    struct batch batch;
+    uint64_t most = 0;
+    (void)state;
+    memset(&greedy, 0, sizeof(greedy));
+    peercache_node_t *node = host_node("global_segment_size=128MiB "
+                                       "region_size=128MiB");
+    batch_init(&batch, N_VALUES, VALUE);
+    batch_name(&batch, "large", 0);
+    batch_fill(&batch);
+    WAIT_UNTIL(batch_do(&batch, node, PC_VERB_PUT, 10 * PC_S) == PEERCACHE_OK,
+               20);
+    greedy_open(&greedy, node);
+    greedy_ask(&greedy, node, &batch);
+    uint64_t end_ns = pc_clock_monotonic() + 20 * PC_S;
+    while (!greedy.closed && pc_clock_monotonic() < end_ns) {
+        greedy.ops->progress(greedy.link, -1, PC_MS);
+        uint64_t now = host_metric(node, "send_bytes_in_flight_connection_max");
+        most = now > most ? now : most;
+        if (most > 0 && now == 0) {
+            break; /* The node has given up on it. */
+        }
+    }
+    printf("asked for %u MiB, held at most %llu MiB\n",
+           (unsigned)(N_ASKS * N_VALUES * VALUE / MIB),
+           (unsigned long long)(most / MIB));
+    assert_true(most >= VALUE);
+    assert_true(most <= 64 * MIB + 32 * MIB + MIB);
+    WAIT_UNTIL(host_metric(node, "send_bytes_in_flight") == 0, 10);
+    WAIT_UNTIL(host_metric(node, "pool_pins") == 0, 10);
+    greedy.ops->close(greedy.link);
+    for (size_t i = 0; i < greedy.n_sends; i++) {
+        pc_free(greedy.bytes[i]);
+    }
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strangers_at_a_plain_port_disturb_nobody),
         cmocka_unit_test(strangers_at_a_port_with_a_key_disturb_nobody),
+        cmocka_unit_test(
+            a_peer_that_does_not_read_holds_few_bytes_and_not_for_long),
     };
     struct rlimit limit;
     (void)setenv("PEERCACHE_TLS_MODULE", PC_TEST_TLS_MODULE, 0);
