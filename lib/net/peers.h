@@ -91,6 +91,7 @@ struct pc_peers_counts
 {
     uint64_t connects, refused, suspected, returned, probes;
     uint64_t protocol_errors;
+    uint64_t unasked; /* Answers that nothing waited for. */
 };
 
 struct pc_peers

@@ -356,7 +356,8 @@ static struct pc_link_sink *on_answer(struct pc_conn *conn,
 {
     uint64_t value;
     if (!pc_map_get(&conn->by_request, pc_map_key(msg->request), &value)) {
-        return &conn->drop; /* We gave it up. */
+        conn->peers->counts.unasked++;
+        return &conn->drop; /* We gave it up, or it was told twice. */
     }
     struct pc_rpc *rpc = (struct pc_rpc *)(uintptr_t)value;
     if (rpc->landing) {

@@ -282,6 +282,7 @@ static void set_peer_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_PEER_RPCS_MOST,
                    pc_peers_most_owed(&node->peers));
     pc_metrics_set(m, PC_METRIC_PROTOCOL_ERRORS, counts->protocol_errors);
+    pc_metrics_set(m, PC_METRIC_UNASKED, counts->unasked);
     pc_metrics_set(m, PC_METRIC_RPCS_IN_FLIGHT, node->peers.n_rpcs);
     pc_metrics_set(m, PC_METRIC_CONNECTIONS, node->peers.n_conns);
     pc_metrics_set(m, PC_METRIC_SHARD_LIMIT,

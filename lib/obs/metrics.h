@@ -147,6 +147,8 @@
       "peers refused in the handshake")                                        \
     X(PROTOCOL_ERRORS, COUNTER, "protocol_errors_total", "",                   \
       "malformed messages")                                                    \
+    X(UNASKED, COUNTER, "unasked_answers_total", "",                           \
+      "answers that came late, twice or unasked, and were dropped")            \
     X(POOL_USED, GAUGE, "pool_bytes_used", "", "bytes of extents in use")      \
     X(POOL_CAPACITY, GAUGE, "pool_capacity_bytes", "", "bytes of extents")     \
     X(POOL_KEYS, GAUGE, "pool_keys", "", "values in the pool")                 \
