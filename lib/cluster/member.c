@@ -9,149 +9,7 @@
 
 #include <string.h>
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t self_incarnation(const struct pc_cluster *c)
-{
-    return c->members[SELF].incarnation;
-}
-
-/* ---- Sending ---------------------------------------------------------- */
-
-static struct pc_cluster_send *new_send(struct pc_cluster *c,
-                                        enum pc_msg_type type)
-{
-    if (c->n_sends == c->sends_capacity) {
-        size_t n = c->sends_capacity == 0 ? 8 : 2 * c->sends_capacity;
-        struct pc_cluster_send *sends = pc_realloc(c->sends, n, sizeof(*sends));
-        if (sends == NULL) {
-            return NULL;
-        }
-        c->sends = sends;
-        c->sends_capacity = n;
-    }
-    struct pc_cluster_send *send = &c->sends[c->n_sends++];
-    memset(send, 0, sizeof(*send));
-    send->type = type;
-    send->seed = -1;
-    return send;
-}
-
-/* NULL: no memory, the message is as good as lost on the way. */
-struct pc_cluster_send *pc_cluster_add_send(struct pc_cluster *c,
-                                            enum pc_msg_type type, size_t at)
-{
-    struct pc_cluster_send *send = new_send(c, type);
-    if (send != NULL) {
-        send->member = c->members[at];
-    }
-    return send;
-}
-
-static void beat_seed(struct pc_cluster *c, size_t seed)
-{
-    struct pc_cluster_send *send = new_send(c, PC_MSG_BEAT);
-    if (send != NULL) {
-        send->seed = (int32_t)seed;
-    }
-}
-
-/* Seeds behind whose address nobody is known: somebody may start there, or
- * there is another cluster that formed apart. Who has masters looks seldom. */
-static void beat_seeds(struct pc_cluster *c, uint64_t now_ns)
-{
-    bool often = c->phase == JOINING || c->am_master ||
-                 !pc_table_hears_master(c, now_ns);
-    if (!often && pc_rand_below(&c->rand, 10) != 0) {
-        return;
-    }
-    for (size_t i = 0; i < c->params.n_seeds; i++) {
-        size_t at = pc_table_find(c, c->seeds[i].who);
-        bool is_known = c->phase == MEMBER && pc_table_is_live(c, at);
-        if (at != SELF && !is_known) {
-            beat_seed(c, i);
-        }
-    }
-}
-
-/* Beat to all masters, and to those we watch who have been silent for long. */
-static void beat_members(struct pc_cluster *c, uint64_t now_ns)
-{
-    uint64_t patience = c->params.member_ttl_ns / 2;
-    for (size_t i = 1; i < c->n_members; i++) {
-        const struct watch *w = &c->watches[i];
-        if (pc_table_is_live(c, i) &&
-            (w->is_master ||
-             (c->am_master && now_ns - w->heard_ns >= patience))) {
-            (void)pc_cluster_add_send(c, PC_MSG_BEAT, i);
-        }
-    }
-}
-
-static void beat_round(struct pc_cluster *c, uint64_t now_ns)
-{
-    uint64_t beat = c->params.heartbeat_ns;
-    c->next_beat_ns =
-        now_ns + beat - beat / 10 + pc_rand_below(&c->rand, beat / 5 + 1);
-    c->beat_now = false;
-    c->fetched_view = 0;
-    if (c->phase == MEMBER) {
-        beat_members(c, now_ns);
-    }
-    beat_seeds(c, now_ns);
-}
-
-static void push_tables(struct pc_cluster *c, uint64_t now_ns)
-{
-    c->push_ns = NEVER;
-    c->last_push_ns = now_ns;
-    for (size_t i = 1; i < c->n_members; i++) {
-        if (!pc_table_is_live(c, i) || c->watches[i].table == c->table_hash) {
-            continue;
-        }
-        struct pc_cluster_send *send = pc_cluster_add_send(c, PC_MSG_TABLE, i);
-        if (send != NULL) {
-            /* Once per word of its own: former views are long. */
-            send->view =
-                c->watches[i].is_foreign ? c->watches[i].view : c->view_hash;
-            send->table = c->watches[i].table;
-            c->watches[i].is_foreign = false;
-        }
-    }
-}
-
 /* ---- Watching --------------------------------------------------------- */
-
-static uint64_t patience_with(const struct pc_cluster *c, const struct watch *w)
-{
-    return c->params.member_ttl_ns << w->n_doubts;
-}
-
-/* Declare dead who was silent for too long, and see when to look again. */
-static void watch_members(struct pc_cluster *c, uint64_t now_ns)
-{
-    c->check_ns = NEVER;
-    if (c->phase != MEMBER) {
-        return;
-    }
-    for (size_t i = 1; i < c->n_members; i++) {
-        struct watch *w = &c->watches[i];
-        if (!pc_table_is_live(c, i) || (!c->am_master && !w->is_master)) {
-            continue;
-        }
-        uint64_t due_ns = w->heard_ns + patience_with(c, w);
-        if (due_ns > now_ns) {
-            c->check_ns = min_u64(c->check_ns, due_ns);
-        } else if (c->am_master || !pc_table_hears_master(c, now_ns)) {
-            w->declared = true;
-            c->counts.n_declared++;
-            pc_table_end_member(c, i, PC_MEMBER_DEAD, now_ns);
-        }
-    }
-}
 
 /* We were not running: whoever was silent meanwhile may not have been. */
 static void note_pause(struct pc_cluster *c, uint64_t now_ns)
@@ -164,16 +22,10 @@ static void note_pause(struct pc_cluster *c, uint64_t now_ns)
     for (size_t i = 1; i < c->n_members; i++) {
         c->watches[i].heard_ns = now_ns;
         c->watches[i].met = false;
+        c->watches[i].asked_ns = 0;
+        c->watches[i].claimed = false;
     }
     c->check_ns = now_ns;
-}
-
-static void heard_from(struct pc_cluster *c, size_t at, uint64_t now_ns)
-{
-    struct watch *w = &c->watches[at];
-    w->heard_ns = now_ns;
-    w->met = true;
-    w->n_doubts = 0;
 }
 
 /* What it said of its view and table. */
@@ -199,7 +51,7 @@ static void become_member(struct pc_cluster *c)
 static size_t own_seed(const struct pc_cluster *c)
 {
     for (size_t i = 0; i < c->params.n_seeds; i++) {
-        if (c->seeds[i].who == self_incarnation(c)) {
+        if (c->seeds[i].who == pc_self_incarnation(c)) {
             return i;
         }
     }
@@ -211,15 +63,15 @@ static size_t own_seed(const struct pc_cluster *c)
  * has passed. Should two start alone, they merge. */
 static void try_to_form(struct pc_cluster *c, uint64_t now_ns)
 {
-    if (c->phase != JOINING) {
+    if (c->phase != JOINING || now_ns < c->hold_ns) {
         return;
     }
     size_t own = own_seed(c);
     bool is_waiting = own == NOBODY && c->params.n_seeds > 0;
     for (size_t i = 0; i < c->params.n_seeds && own != NOBODY; i++) {
         const struct seed_state *seed = &c->seeds[i];
-        if (seed->who != self_incarnation(c) && !seed->silent &&
-            !(seed->idle && i > own) && now_ns < c->form_ns) {
+        if (seed->who != pc_self_incarnation(c) && !seed->silent &&
+            !seed->unused && !(seed->idle && i > own) && now_ns < c->form_ns) {
             is_waiting = true;
         }
     }
@@ -244,20 +96,24 @@ static void on_beat(struct pc_cluster *c, const struct pc_cluster_event *event)
 {
     const struct pc_msg_beat *beat = event->beat;
     uint64_t who = beat->self.incarnation;
-    pc_table_merge(c, &beat->self, who, event->now_ns);
+    struct pc_member self = beat->self;
+    if (!pc_claim_admit(c, &self, event->now_ns)) {
+        return;
+    }
+    pc_table_merge(c, &self, who, event->now_ns);
     size_t at = pc_table_find(c, who);
     if (at == SELF || !pc_table_is_live(c, at) ||
         beat->self.epoch < c->members[at].epoch) {
         return;
     }
-    heard_from(c, at, event->now_ns);
+    pc_probe_heard(c, at, event->now_ns);
     said(c, at, beat->view, beat->table);
     /* It knows a view that we do not, perhaps of another cluster: ask. */
     bool is_foreign = beat->view != 0 && !pc_views_is_known(c, beat->view) &&
                       beat->view != c->fetched_view;
     if (is_foreign && (c->phase == JOINING || c->am_master)) {
         c->fetched_view = beat->view;
-        (void)pc_cluster_add_send(c, PC_MSG_BEAT, at);
+        (void)pc_beat_add_send(c, PC_MSG_BEAT, at);
     }
 }
 
@@ -269,12 +125,28 @@ static void on_seed(struct pc_cluster *c, int32_t index, uint64_t who)
     c->masters_changed = c->masters_changed || c->seeds[index].who != who;
     c->seeds[index].who = who;
     c->seeds[index].silent = false;
+    c->seeds[index].lost = false;
+    c->seeds[index].unused = false;
+}
+
+static void set_seed(struct pc_cluster *c, int32_t index, bool unused)
+{
+    if (index >= 0 && (size_t)index < c->params.n_seeds) {
+        c->seeds[index] = (struct seed_state){.unused = unused};
+        c->masters_changed = true;
+        c->beat_now = c->beat_now || (!unused && c->phase != IDLE);
+    }
 }
 
 static void on_table(struct pc_cluster *c, const struct pc_cluster_event *event)
 {
     const struct pc_msg_table *table = event->table;
     uint64_t now_ns = event->now_ns;
+    if (table->admission != PC_ADMISSION_OK) {
+        pc_claim_told(c, table, now_ns);
+        return;
+    }
+    pc_claim_met(c, event->peer, true);
     on_seed(c, event->seed, event->peer);
     if (event->seed >= 0 && (size_t)event->seed < c->params.n_seeds) {
         c->seeds[event->seed].idle = table->view == 0;
@@ -285,12 +157,18 @@ static void on_table(struct pc_cluster *c, const struct pc_cluster_event *event)
     for (uint32_t i = 0; i < table->n_former; i++) {
         pc_views_learn(c, &table->former[i], now_ns);
     }
-    if (c->phase == JOINING && table->view != 0 && table->n_members > 0) {
+    if (c->phase == JOINING && table->view != 0 && table->n_members > 0 &&
+        !table->more && !c->contested) {
         become_member(c);
+    }
+    if (table->base != 0) {
+        c->differs = event->peer;
+        c->base = table->base;
+        c->wanted = table->table;
     }
     size_t at = pc_table_find(c, event->peer);
     if (at != SELF && pc_table_is_live(c, at)) {
-        heard_from(c, at, now_ns);
+        pc_probe_heard(c, at, now_ns);
         if (table->view != 0) {
             said(c, at, table->view, table->table);
         }
@@ -300,10 +178,11 @@ static void on_table(struct pc_cluster *c, const struct pc_cluster_event *event)
 static void on_conn_lost(struct pc_cluster *c, uint64_t peer, uint64_t now_ns)
 {
     size_t at = pc_table_find(c, peer);
+    pc_beat_lost(c, peer, now_ns);
     if (c->phase == MEMBER && at != SELF && pc_table_is_live(c, at) &&
         (c->am_master || c->watches[at].is_master) &&
         pc_table_may_nudge(c, at, now_ns)) {
-        (void)pc_cluster_add_send(c, PC_MSG_BEAT, at);
+        (void)pc_beat_add_send(c, PC_MSG_BEAT, at);
     }
 }
 
@@ -337,9 +216,9 @@ static void leave(struct pc_cluster *c, uint64_t now_ns)
     c->phase = LEFT;
     (void)pc_views_update(c, now_ns); /* The table's hash; the view stays. */
     if (was_member) {
-        beat_members(c, now_ns);
+        pc_beat_members(c, now_ns);
         if (c->am_master) {
-            push_tables(c, now_ns);
+            pc_beat_push_tables(c, now_ns);
         }
     }
 }
@@ -361,13 +240,23 @@ static void apply(struct pc_cluster *c, const struct pc_cluster_event *event)
     case PC_CLUSTER_SILENT:
         if (event->seed >= 0 && (size_t)event->seed < c->params.n_seeds) {
             c->seeds[event->seed].silent = true;
+        } else {
+            pc_probe_unanswered(c, event->peer, event->now_ns);
+            pc_claim_met(c, event->peer, false);
         }
+        break;
+    case PC_CLUSTER_PROBED:
+        pc_probe_answer(c, event);
+        break;
+    case PC_CLUSTER_SEED_GONE:
+    case PC_CLUSTER_SEED_NEW:
+        set_seed(c, event->seed, event->type == PC_CLUSTER_SEED_GONE);
         break;
     case PC_CLUSTER_CONN_LOST:
         on_conn_lost(c, event->peer, event->now_ns);
         break;
     case PC_CLUSTER_SEED_IS_US:
-        on_seed(c, event->seed, self_incarnation(c));
+        on_seed(c, event->seed, pc_self_incarnation(c));
         break;
     case PC_CLUSTER_REPUBLISH:
         set_republishing(c, event->republishing);
@@ -385,11 +274,13 @@ static void apply(struct pc_cluster *c, const struct pc_cluster_event *event)
 
 static uint64_t next_tick(const struct pc_cluster *c, uint64_t now_ns)
 {
-    uint64_t next = min_u64(c->next_beat_ns, min_u64(c->check_ns, c->push_ns));
+    uint64_t next =
+        pc_min_u64(c->next_beat_ns, pc_min_u64(c->check_ns, c->push_ns));
     if (c->phase == JOINING && own_seed(c) != NOBODY) {
-        next = min_u64(next, c->form_ns);
+        next =
+            pc_min_u64(next, c->form_ns > c->hold_ns ? c->form_ns : c->hold_ns);
     }
-    next = min_u64(next, pc_views_due(c, now_ns));
+    next = pc_min_u64(next, pc_min_u64(c->seek_ns, pc_views_due(c, now_ns)));
     return next < now_ns ? now_ns : next;
 }
 
@@ -400,7 +291,18 @@ static void answer_dispute(struct pc_cluster *c, uint64_t now_ns)
     size_t at = pc_table_find(c, c->disputed);
     if (c->disputed != 0 && at != NOBODY && at != SELF && c->phase == MEMBER &&
         pc_table_may_nudge(c, at, now_ns)) {
-        (void)pc_cluster_add_send(c, PC_MSG_TABLE, at);
+        (void)pc_beat_add_send(c, PC_MSG_TABLE, at);
+    }
+}
+
+/* A difference to a table that was not ours does not make us equal: ask. */
+static void ask_for_rest(struct pc_cluster *c, uint64_t before, uint64_t now_ns)
+{
+    size_t at = pc_table_find(c, c->differs);
+    if (c->differs != 0 && at != NOBODY && at != SELF && c->phase == MEMBER &&
+        c->base != before && c->wanted != c->table_hash &&
+        pc_table_may_nudge(c, at, now_ns)) {
+        (void)pc_beat_add_send(c, PC_MSG_BEAT, at);
     }
 }
 
@@ -421,9 +323,10 @@ static void want_push(struct pc_cluster *c, uint64_t now_ns)
 static void follow_up(struct pc_cluster *c, uint64_t now_ns)
 {
     bool is_round = c->next_beat_ns <= now_ns || c->beat_now;
+    uint64_t before = c->table_hash;
     try_to_form(c, now_ns);
     if (is_round || c->check_ns <= now_ns) {
-        watch_members(c, now_ns);
+        pc_probe_watch(c, now_ns);
     }
     if (is_round) {
         pc_table_forget_old(c, now_ns);
@@ -433,24 +336,29 @@ static void follow_up(struct pc_cluster *c, uint64_t now_ns)
         c->check_ns = now_ns + c->params.heartbeat_ns / 10; /* Try again. */
     }
     if (is_round || c->beat_now) {
-        beat_round(c, now_ns);
+        pc_beat_round(c, now_ns);
     }
+    pc_beat_seek(c, now_ns);
     c->is_sharing = now_ns < c->share_until_ns;
     want_push(c, now_ns);
     if (c->push_ns <= now_ns) {
-        push_tables(c, now_ns);
+        pc_beat_push_tables(c, now_ns);
     }
     answer_dispute(c, now_ns);
+    ask_for_rest(c, before, now_ns);
 }
 
-static void begin_step(struct pc_cluster *c)
+static void begin_step(struct pc_cluster *c, uint64_t now_ns)
 {
     uint64_t next_tick_ns = c->actions.next_tick_ns;
     memset(&c->actions, 0, sizeof(c->actions));
     c->actions.next_tick_ns = next_tick_ns;
     c->n_sends = 0;
     c->disputed = 0;
+    c->differs = 0;
     c->learned = false;
+    c->contested = false;
+    c->step_ns = now_ns;
 }
 
 peercache_status_t pc_cluster_step(struct pc_cluster *c,
@@ -462,12 +370,14 @@ peercache_status_t pc_cluster_step(struct pc_cluster *c,
     if (!pc_table_reserve(c, n_new)) {
         return PEERCACHE_NO_MEMORY;
     }
-    begin_step(c);
+    begin_step(c, event->now_ns);
     if (c->phase == JOINING || c->phase == MEMBER) {
         note_pause(c, event->now_ns);
         apply(c, event);
     } else if (c->phase == IDLE && (event->type == PC_CLUSTER_START ||
                                     event->type == PC_CLUSTER_SEED_IS_US ||
+                                    event->type == PC_CLUSTER_SEED_GONE ||
+                                    event->type == PC_CLUSTER_SEED_NEW ||
                                     event->type == PC_CLUSTER_DRAIN ||
                                     event->type == PC_CLUSTER_REPUBLISH)) {
         apply(c, event);
@@ -485,105 +395,6 @@ peercache_status_t pc_cluster_step(struct pc_cluster *c,
     c->actions.n_send = c->n_sends;
     *actions = c->actions;
     return PEERCACHE_OK;
-}
-
-/* ---- Messages --------------------------------------------------------- */
-
-static bool may_speak(const struct pc_cluster *c)
-{
-    return (c->phase == MEMBER || c->phase == LEFT) && c->view_hash != 0;
-}
-
-void pc_cluster_beat(const struct pc_cluster *cluster, struct pc_msg_beat *beat)
-{
-    bool joined = may_speak(cluster);
-    beat->self = cluster->members[SELF];
-    beat->view = joined ? cluster->view_hash : 0;
-    beat->table = joined ? cluster->table_hash : 0;
-}
-
-/* Room for n members in the answer; the scratch memory is not state, so it may
- * grow under a const cluster. */
-static struct pc_member *reserve_scratch(const struct pc_cluster *cluster,
-                                         size_t n)
-{
-    struct pc_cluster *c = (struct pc_cluster *)cluster;
-    if (n > c->scratch_capacity) {
-        struct pc_member *scratch = pc_realloc(c->scratch, n, sizeof(*scratch));
-        if (scratch == NULL) {
-            return NULL;
-        }
-        c->scratch = scratch;
-        c->scratch_capacity = n;
-    }
-    return c->scratch;
-}
-
-/* All members, or those that changed since the asker's table was ours too. */
-static void fill_members(const struct pc_cluster *c, uint64_t asker_table,
-                         struct pc_msg_table *table)
-{
-    table->members = c->members;
-    table->n_members = (uint32_t)c->n_members;
-    size_t n_moments = c->n_moments < HISTORY_MAX ? c->n_moments : HISTORY_MAX;
-    for (size_t m = 0; m < n_moments && asker_table != 0; m++) {
-        if (c->history[m].table != asker_table) {
-            continue;
-        }
-        size_t n = 0;
-        struct pc_member *scratch = reserve_scratch(c, c->n_members);
-        for (size_t i = 0; i < c->n_members && scratch != NULL; i++) {
-            if (c->watches[i].changed > c->history[m].changed) {
-                scratch[n++] = c->members[i];
-            }
-        }
-        if (n > 0) {
-            table->members = scratch;
-            table->n_members = (uint32_t)n;
-        }
-        return;
-    }
-}
-
-void pc_cluster_table(const struct pc_cluster *cluster, uint64_t asker_view,
-                      uint64_t asker_table, struct pc_msg_table *table)
-{
-    memset(table, 0, sizeof(*table));
-    if (!may_speak(cluster)) {
-        return;
-    }
-    table->view = cluster->view_hash;
-    table->table = cluster->table_hash;
-    if (asker_table == cluster->table_hash) {
-        table->same = true;
-    } else {
-        fill_members(cluster, asker_table, table);
-    }
-    if (asker_view == 0 || cluster->is_sharing ||
-        !pc_views_is_known(cluster, asker_view)) {
-        table->former = (struct pc_msg_view *)cluster->former_views;
-        table->n_former = (uint32_t)cluster->n_former;
-    }
-}
-
-void pc_cluster_push(const struct pc_cluster *cluster,
-                     const struct pc_cluster_send *send,
-                     struct pc_msg_table *table)
-{
-    if (send->about == 0) {
-        pc_cluster_table(cluster, send->view, send->table, table);
-        return;
-    }
-    memset(table, 0, sizeof(*table));
-    size_t at = pc_table_find(cluster, send->about);
-    struct pc_member *scratch = reserve_scratch(cluster, 1);
-    if (at != NOBODY && scratch != NULL) {
-        scratch[0] = cluster->members[at];
-        scratch[0].state = PC_MEMBER_DEAD;
-        scratch[0].epoch = send->epoch;
-        table->members = scratch;
-        table->n_members = 1;
-    }
 }
 
 /* ---- Life ------------------------------------------------------------- */
@@ -609,6 +420,7 @@ struct pc_cluster *pc_cluster_create(const struct pc_cluster_params *params)
     c->check_ns = NEVER;
     c->push_ns = NEVER;
     c->form_ns = NEVER;
+    c->seek_ns = NEVER;
     c->actions.next_tick_ns = NEVER;
     pc_rand_init(&c->rand, params->seed);
     pc_map_init(&c->by_id);
@@ -639,6 +451,27 @@ void pc_cluster_destroy(struct pc_cluster *cluster)
     pc_free(cluster->sends);
     pc_free(cluster->scratch);
     pc_free(cluster);
+}
+
+void pc_cluster_tune(struct pc_cluster *cluster, uint64_t member_ttl_ns,
+                     uint32_t max_masters)
+{
+    if (member_ttl_ns >= 2 * cluster->params.heartbeat_ns) {
+        cluster->params.member_ttl_ns = member_ttl_ns;
+    }
+    if (max_masters == 0 || max_masters > PC_NODES_MAX ||
+        max_masters == cluster->params.max_masters) {
+        return;
+    }
+    size_t *masters =
+        pc_realloc(cluster->masters, max_masters, sizeof(*masters));
+    if (masters == NULL) {
+        return;
+    }
+    cluster->masters = masters;
+    cluster->params.max_masters = max_masters;
+    cluster->n_masters = 0;
+    cluster->masters_changed = true;
 }
 
 bool pc_cluster_is_joined(const struct pc_cluster *cluster)

@@ -1,8 +1,11 @@
 /*
- * state.h - inside of lib/cluster: the state that its three files share.
+ * state.h - inside of lib/cluster: the state that its files share.
  *
- * member.c steps the machine, table.c merges what is told, views.c keeps the
- * view, its predecessors and the masters. Nobody else includes this.
+ * member.c steps the machine, beat.c sends beats and pushes tables, answer.c
+ * makes the messages, table.c merges what is told, graves.c remembers who never
+ * comes back, probe.c suspects the silent, claim.c decides who may have an id,
+ * views.c keeps the view and its predecessors, masters.c chooses the masters.
+ * Nobody else includes this.
  */
 #ifndef PC_CLUSTER_STATE_H
 #define PC_CLUSTER_STATE_H
@@ -19,6 +22,7 @@
 #define NEVER        UINT64_MAX
 #define SELF         0 /* Our place among the members. */
 #define NOBODY       SIZE_MAX
+#define GRAVE_BIT    ((uint64_t)1 << 63) /* In by_incarnation. */
 
 enum phase { IDLE, JOINING, MEMBER, LEFT, SUPERSEDED };
 
@@ -30,9 +34,18 @@ struct watch
     uint64_t nudged_ns;  /* Last beat or notice out of turn. */
     uint64_t changed;    /* Number of its last change. */
     uint64_t trusted_ns; /* From then on its word counts as a master's. */
+    uint64_t vouched_ns; /* Another node reached it then. */
+    uint64_t asked_ns;   /* Others are asked about it since, 0: not now. */
+    uint64_t refused_ns; /* Until then others are refused its id unasked. */
     uint64_t view;       /* Names of the view and the table that it had when */
     uint64_t table;      /* it last said so. */
     uint8_t n_doubts;    /* Deaths declared here and refuted: be slower. */
+    uint8_t n_helpers;   /* Others that were asked. */
+    uint8_t n_asked;     /* Answers that are still to come. */
+    uint8_t n_silent;    /* Others that could not reach it. */
+    uint8_t n_rounds;    /* Of questions without any answer. */
+    bool claimed;        /* Another node wants its id: does it live? */
+    bool unanswered;     /* Claimed, and it did not answer us. */
     bool met;            /* heard_ns is a sign of life. */
     bool declared;       /* Its death was found here. */
     bool noticed;        /* It was told that others hold it dead. */
@@ -40,11 +53,12 @@ struct watch
     bool is_master;
 };
 
-/* An incarnation that never comes back: up to this epoch. */
+/* An incarnation that never comes back: up to this epoch and admission. */
 struct grave
 {
     uint64_t incarnation;
     uint64_t epoch;
+    uint32_t admission;
 };
 
 struct seed_state
@@ -52,6 +66,8 @@ struct seed_state
     uint64_t who; /* Incarnation behind the address, 0: not known. */
     bool silent;  /* Failed since the start. */
     bool idle;    /* Answered that it has not joined. */
+    bool unused;  /* No address now. */
+    bool lost;    /* Who was there is gone from there: look often. */
 };
 
 /* A former view beside its pc_msg_view. */
@@ -107,6 +123,11 @@ struct pc_cluster
     uint64_t check_ns;     /* Somebody may have to be declared dead. */
     uint64_t push_ns;      /* Push tables, NEVER: nothing to push. */
     uint64_t last_push_ns;
+    uint64_t seek_ns;        /* Look for lost seeds, NEVER: none is. */
+    uint64_t seek_until_ns;  /* Who is no master, so long. */
+    uint64_t hold_ns;        /* Our id is looked into: no forming before. */
+    uint64_t retry_ns;       /* And we ask again after so long. */
+    uint64_t step_ns;        /* Of the step under way. */
     uint64_t share_until_ns; /* Two clusters merge: tell former views. */
     bool is_sharing;
     uint64_t fetched_view; /* Foreign view that was asked for last. */
@@ -116,8 +137,15 @@ struct pc_cluster
     struct pc_cluster_actions actions; /* Of the step under way. */
     bool beat_now;                     /* Wanted by the step under way. */
     bool masters_changed;
-    bool learned;      /* A push to everybody is due. */
-    uint64_t disputed; /* Who told what we know better; 0: nobody. */
+    bool learned;           /* A push to everybody is due. */
+    struct pc_member rival; /* It has our id, and the better claim: if it lives
+                             * we say no more. Incarnation 0: nobody. */
+    uint64_t met_ns;        /* When it was asked. */
+    bool contested;         /* Another node has our id, and a better claim. */
+    bool refused;           /* Our id was refused us. */
+    uint64_t disputed;      /* Who told what we know better; 0: nobody. */
+    uint64_t differs; /* Whose difference did not fit our table, 0: nobody. */
+    uint64_t base, wanted; /* Of that difference: from and to. */
 
     struct pc_member *scratch; /* For tables in part. */
     size_t scratch_capacity;
@@ -127,12 +155,18 @@ struct pc_cluster
 /* table.c */
 bool pc_table_reserve(struct pc_cluster *c, size_t n_new);
 size_t pc_table_find(const struct pc_cluster *c, uint64_t incarnation);
+size_t pc_table_find_id(const struct pc_cluster *c,
+                        const struct pc_node_id *id);
+/* Of two nodes with one id, the one that was admitted later. */
+bool pc_table_is_later(const struct pc_member *a, const struct pc_member *b);
 /* Change a member between begin and end: sums and numbers follow. */
 void pc_table_begin(struct pc_cluster *c, size_t at);
 void pc_table_end(struct pc_cluster *c, size_t at);
 size_t pc_table_add(struct pc_cluster *c, const struct pc_member *member,
                     uint64_t now_ns);
 void pc_table_change_self(struct pc_cluster *c, uint64_t epoch);
+/* We are admitted later than the rival, who is gone. */
+void pc_table_outbid(struct pc_cluster *c, const struct pc_member *rival);
 void pc_table_end_member(struct pc_cluster *c, size_t at, uint8_t state,
                          uint64_t now_ns);
 /* Merge what `from` tells. */
@@ -144,6 +178,15 @@ bool pc_table_hears_master(const struct pc_cluster *c, uint64_t now_ns);
 /* At most one message out of turn per member and heartbeat. */
 bool pc_table_may_nudge(struct pc_cluster *c, size_t at, uint64_t now_ns);
 bool pc_table_is_live(const struct pc_cluster *c, size_t at);
+
+/* graves.c */
+bool pc_graves_reserve(struct pc_cluster *c, size_t n);
+struct grave *pc_graves_find(const struct pc_cluster *c, uint64_t incarnation);
+void pc_graves_add(struct pc_cluster *c, struct grave grave);
+/* `loser` may come back only as admitted later than `winner`. */
+void pc_graves_add_loser(struct pc_cluster *c, uint64_t loser,
+                         const struct pc_member *winner);
+void pc_graves_remove(struct pc_cluster *c, uint64_t incarnation);
 
 /* views.c */
 void pc_views_fini(struct pc_cluster *c);
@@ -157,8 +200,57 @@ bool pc_views_is_known(const struct pc_cluster *c, uint64_t hash);
 /* When the next former view may go. */
 uint64_t pc_views_due(const struct pc_cluster *c, uint64_t now_ns);
 
-/* member.c */
-struct pc_cluster_send *pc_cluster_add_send(struct pc_cluster *c,
-                                            enum pc_msg_type type, size_t at);
+/* masters.c */
+void pc_masters_update(struct pc_cluster *c, uint64_t now_ns);
+
+/* beat.c */
+/* NULL: no memory, the message is as good as lost on the way. */
+struct pc_cluster_send *pc_beat_add_send(struct pc_cluster *c,
+                                         enum pc_msg_type type, size_t at);
+void pc_beat_round(struct pc_cluster *c, uint64_t now_ns);
+void pc_beat_members(struct pc_cluster *c, uint64_t now_ns);
+void pc_beat_push_tables(struct pc_cluster *c, uint64_t now_ns);
+/* Nobody answers any more where a member served seeds: look there often. */
+void pc_beat_lost(struct pc_cluster *c, uint64_t incarnation, uint64_t now_ns);
+void pc_beat_seek(struct pc_cluster *c, uint64_t now_ns);
+
+/* probe.c */
+/* See to those who are silent; sets when to look again. */
+void pc_probe_watch(struct pc_cluster *c, uint64_t now_ns);
+/* Ask others, now, whether it answers them. */
+void pc_probe_ask(struct pc_cluster *c, size_t at, uint64_t now_ns);
+void pc_probe_answer(struct pc_cluster *c,
+                     const struct pc_cluster_event *event);
+/* A beat of ours was not answered. */
+void pc_probe_unanswered(struct pc_cluster *c, uint64_t incarnation,
+                         uint64_t now_ns);
+void pc_probe_heard(struct pc_cluster *c, size_t at, uint64_t now_ns);
+
+/* claim.c */
+/* A node beats that nobody has admitted yet: true if it may be merged, then
+ * *member is it with its admission. */
+bool pc_claim_admit(struct pc_cluster *c, struct pc_member *member,
+                    uint64_t now_ns);
+/* What to tell it. */
+enum pc_admission pc_claim_verdict(const struct pc_cluster *c,
+                                   const struct pc_member *self,
+                                   size_t *elder_p);
+/* Another node has our id and was admitted later: does it live? */
+void pc_claim_meet(struct pc_cluster *c, const struct pc_member *rival);
+/* The rival answered, or did not. */
+void pc_claim_met(struct pc_cluster *c, uint64_t incarnation, bool answered);
+/* What we were told. */
+void pc_claim_told(struct pc_cluster *c, const struct pc_msg_table *table,
+                   uint64_t now_ns);
+
+static inline uint64_t pc_min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t pc_self_incarnation(const struct pc_cluster *c)
+{
+    return c->members[SELF].incarnation;
+}
 
 #endif /* PC_CLUSTER_STATE_H */

@@ -9,8 +9,6 @@
 
 #include <string.h>
 
-#define GRAVE ((uint64_t)1 << 63)
-
 static struct pc_digest id_key(const struct pc_node_id *id)
 {
     size_t len = strlen(id->text);
@@ -18,7 +16,7 @@ static struct pc_digest id_key(const struct pc_node_id *id)
                               pc_hash64(id->text, len, 2)};
 }
 
-static size_t find_id(const struct pc_cluster *c, const struct pc_node_id *id)
+size_t pc_table_find_id(const struct pc_cluster *c, const struct pc_node_id *id)
 {
     uint64_t at;
     return pc_map_get(&c->by_id, id_key(id), &at) ? (size_t)at : NOBODY;
@@ -28,7 +26,7 @@ size_t pc_table_find(const struct pc_cluster *c, uint64_t incarnation)
 {
     uint64_t at;
     if (!pc_map_get(&c->by_incarnation, pc_map_key(incarnation), &at) ||
-        (at & GRAVE) != 0) {
+        (at & GRAVE_BIT) != 0) {
         return NOBODY;
     }
     return (size_t)at;
@@ -39,22 +37,11 @@ bool pc_table_is_live(const struct pc_cluster *c, size_t at)
     return at != NOBODY && pc_view_has(&c->members[at]);
 }
 
-static struct grave *find_grave(const struct pc_cluster *c,
-                                uint64_t incarnation)
-{
-    uint64_t at;
-    if (!pc_map_get(&c->by_incarnation, pc_map_key(incarnation), &at) ||
-        (at & GRAVE) == 0) {
-        return NULL;
-    }
-    return &c->graves[at & ~GRAVE];
-}
-
 bool pc_cluster_is_dead(const struct pc_cluster *cluster, uint64_t incarnation)
 {
     size_t at = pc_table_find(cluster, incarnation);
     return at != NOBODY ? !pc_view_has(&cluster->members[at])
-                        : find_grave(cluster, incarnation) != NULL;
+                        : pc_graves_find(cluster, incarnation) != NULL;
 }
 
 const struct pc_member *pc_cluster_find(const struct pc_cluster *cluster,
@@ -76,29 +63,13 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static bool reserve_graves(struct pc_cluster *c, size_t n)
-{
-    n = min_size(n, GRAVES_MAX);
-    if (n <= c->graves_capacity) {
-        return true;
-    }
-    n = min_size(n < 64 ? 64 : 2 * n, GRAVES_MAX);
-    struct grave *graves = pc_realloc(c->graves, n, sizeof(*graves));
-    if (graves == NULL) {
-        return false;
-    }
-    c->graves = graves;
-    c->graves_capacity = n;
-    return true;
-}
-
 /* Room for all that one step may add, so that nothing fails half-way: every
  * member may be new, and every member, old or new, may get a grave. */
 bool pc_table_reserve(struct pc_cluster *c, size_t n_new)
 {
     size_t n = min_size(c->n_members + n_new, PC_NODES_MAX);
     size_t n_graves = c->n_graves + c->n_members + n_new;
-    if (!reserve_graves(c, n_graves) || !pc_map_reserve(&c->by_id, n) ||
+    if (!pc_graves_reserve(c, n_graves) || !pc_map_reserve(&c->by_id, n) ||
         !pc_map_reserve(&c->by_incarnation,
                         n + min_size(n_graves, GRAVES_MAX) + 1)) {
         return false;
@@ -126,8 +97,8 @@ bool pc_table_reserve(struct pc_cluster *c, size_t n_new)
  * holds a dead one alive differs already. */
 static uint64_t table_part(const struct pc_member *member)
 {
-    uint64_t facts[3] = {pc_view_part(member), member->epoch,
-                         member->republishing};
+    uint64_t facts[4] = {pc_view_part(member), member->epoch,
+                         member->republishing, member->admission};
     return pc_hash64(facts, sizeof(facts), 0);
 }
 
@@ -152,45 +123,6 @@ void pc_table_end(struct pc_cluster *c, size_t at)
     c->watches[at].changed = ++c->n_changes;
 }
 
-/* Graves are a ring: the oldest one is forgotten first. */
-static void add_grave(struct pc_cluster *c, uint64_t incarnation,
-                      uint64_t epoch)
-{
-    struct grave *grave = find_grave(c, incarnation);
-    if (grave != NULL) {
-        grave->epoch = grave->epoch > epoch ? grave->epoch : epoch;
-        return;
-    }
-    PC_ASSERT(pc_table_find(c, incarnation) == NOBODY);
-    size_t at = c->n_graves;
-    if (c->n_graves < GRAVES_MAX) {
-        PC_ASSERT(c->n_graves < c->graves_capacity);
-        c->n_graves++;
-    } else {
-        at = c->oldest_grave;
-        c->oldest_grave = (at + 1) % GRAVES_MAX;
-        if (c->graves[at].incarnation != 0) {
-            pc_map_remove(&c->by_incarnation,
-                          pc_map_key(c->graves[at].incarnation));
-        }
-    }
-    c->graves[at] = (struct grave){incarnation, epoch};
-    bool ok =
-        pc_map_put(&c->by_incarnation, pc_map_key(incarnation), GRAVE | at);
-    PC_ASSERT(ok);
-    (void)ok;
-}
-
-/* The incarnation is back: its place in the ring stays, empty. */
-static void remove_grave(struct pc_cluster *c, uint64_t incarnation)
-{
-    struct grave *grave = find_grave(c, incarnation);
-    if (grave != NULL) {
-        grave->incarnation = 0;
-        pc_map_remove(&c->by_incarnation, pc_map_key(incarnation));
-    }
-}
-
 static void index_member(struct pc_cluster *c, size_t at)
 {
     const struct pc_member *member = &c->members[at];
@@ -206,7 +138,7 @@ size_t pc_table_add(struct pc_cluster *c, const struct pc_member *member,
 {
     PC_ASSERT(c->n_members < c->capacity);
     size_t at = c->n_members++;
-    remove_grave(c, member->incarnation);
+    pc_graves_remove(c, member->incarnation);
     c->members[at] = *member;
     memset(&c->watches[at], 0, sizeof(c->watches[at]));
     c->watches[at].heard_ns = now_ns;
@@ -222,11 +154,12 @@ size_t pc_table_add(struct pc_cluster *c, const struct pc_member *member,
 static void bury(struct pc_cluster *c, size_t at)
 {
     uint64_t incarnation = c->members[at].incarnation;
-    uint64_t epoch = c->members[at].epoch;
+    struct grave grave = {incarnation, c->members[at].epoch,
+                          c->members[at].admission};
     PC_ASSERT(at != SELF && !pc_table_is_live(c, at));
     pc_map_remove(&c->by_id, id_key(&c->members[at].id));
     pc_map_remove(&c->by_incarnation, pc_map_key(incarnation));
-    add_grave(c, incarnation, epoch);
+    pc_graves_add(c, grave);
     size_t last = --c->n_members;
     if (at != last) {
         c->members[at] = c->members[last];
@@ -291,19 +224,58 @@ void pc_table_change_self(struct pc_cluster *c, uint64_t epoch)
     c->members[SELF].epoch++;
 }
 
+bool pc_table_is_later(const struct pc_member *a, const struct pc_member *b)
+{
+    return a->admission != b->admission ? a->admission > b->admission
+                                        : a->incarnation > b->incarnation;
+}
+
+static void admit(struct pc_cluster *c, size_t at, uint32_t admission)
+{
+    if (c->members[at].admission < admission) {
+        pc_table_begin(c, at);
+        c->members[at].admission = admission;
+        pc_table_end(c, at);
+    }
+}
+
+void pc_table_outbid(struct pc_cluster *c, const struct pc_member *rival)
+{
+    pc_table_begin(c, SELF);
+    c->members[SELF].admission = rival->admission + 1;
+    pc_table_change_self(c, 0);
+    pc_table_end(c, SELF);
+    c->beat_now = true;
+}
+
+/* Somebody tells of another node with our id. */
+static void merge_twin(struct pc_cluster *c, const struct pc_member *m)
+{
+    const struct pc_member *self = &c->members[SELF];
+    if (pc_table_is_later(self, m)) {
+        pc_graves_add_loser(c, m->incarnation, self);
+    } else if (!pc_view_has(m)) {
+        /* It is dead: who admitted us did not know of it. */
+        pc_table_outbid(c, m);
+    } else if (self->admission == 0) {
+        /* We are what nobody has admitted: ask for it. */
+        c->contested = true;
+        c->next_beat_ns = pc_min_u64(c->next_beat_ns,
+                                     c->step_ns + c->params.heartbeat_ns / 8);
+    } else {
+        pc_claim_meet(c, m);
+    }
+}
+
 /* Somebody tells of us. */
 static void merge_self(struct pc_cluster *c, const struct pc_member *m)
 {
     const struct pc_member *self = &c->members[SELF];
-    if (m->incarnation < self->incarnation) {
-        add_grave(c, m->incarnation, NEVER);
+    if (m->incarnation != self->incarnation) {
+        merge_twin(c, m);
         return;
     }
-    if (m->incarnation > self->incarnation) {
-        c->phase = SUPERSEDED;
-        c->actions.superseded = true;
-        return;
-    }
+    admit(c, SELF, m->admission);
     if (m->epoch < self->epoch ||
         (m->epoch == self->epoch && m->state <= self->state)) {
         return;
@@ -353,7 +325,7 @@ static bool believe_death(struct pc_cluster *c, size_t at,
     if (fresh) {
         if (pc_table_may_nudge(c, at, now_ns)) {
             struct pc_cluster_send *send =
-                pc_cluster_add_send(c, PC_MSG_TABLE, at);
+                pc_beat_add_send(c, PC_MSG_TABLE, at);
             if (send != NULL) {
                 send->about = m->incarnation;
                 send->epoch = m->epoch;
@@ -371,7 +343,7 @@ static bool believe_death(struct pc_cluster *c, size_t at,
     }
     if (c->am_master) {
         if (pc_table_may_nudge(c, at, now_ns)) {
-            (void)pc_cluster_add_send(c, PC_MSG_BEAT, at);
+            (void)pc_beat_add_send(c, PC_MSG_BEAT, at);
         }
         return false;
     }
@@ -383,6 +355,8 @@ static void came_back(struct pc_cluster *c, size_t at, uint64_t now_ns)
     struct watch *w = &c->watches[at];
     w->heard_ns = now_ns;
     w->met = false;
+    w->asked_ns = 0;
+    w->claimed = false;
     /* It was cut off or paused, and may hold dead whom it could not hear. */
     w->trusted_ns = now_ns + c->params.member_ttl_ns;
     if (w->declared) {
@@ -401,7 +375,9 @@ static void merge_same(struct pc_cluster *c, size_t at,
     struct pc_member *known = &c->members[at];
     bool was_live = pc_view_has(known);
     bool is_live = pc_view_has(m);
+    admit(c, at, m->admission);
     if (m->epoch < known->epoch) {
+        c->counts.n_late++;
         return;
     }
     if (m->epoch == known->epoch && m->state <= known->state) {
@@ -418,8 +394,10 @@ static void merge_same(struct pc_cluster *c, size_t at,
         pc_table_end_member(c, at, m->state, now_ns);
         return;
     }
+    uint32_t admission = known->admission;
     pc_table_begin(c, at);
     *known = *m;
+    known->admission = admission;
     pc_table_end(c, at);
     if (was_live != is_live) {
         c->watches[at].ended_ns = now_ns;
@@ -434,15 +412,15 @@ static void merge_same(struct pc_cluster *c, size_t at,
     }
 }
 
-/* A later start of the same node takes its place. */
+/* A node that was admitted later has its id now. */
 static void supersede(struct pc_cluster *c, size_t at,
                       const struct pc_member *m, uint64_t now_ns)
 {
     uint64_t old = c->members[at].incarnation;
-    remove_grave(c, m->incarnation);
+    pc_graves_remove(c, m->incarnation);
     pc_table_begin(c, at);
     pc_map_remove(&c->by_incarnation, pc_map_key(old));
-    add_grave(c, old, NEVER);
+    pc_graves_add_loser(c, old, m);
     c->members[at] = *m;
     memset(&c->watches[at], 0, sizeof(c->watches[at]));
     c->watches[at].heard_ns = now_ns;
@@ -467,7 +445,7 @@ static void merge_new(struct pc_cluster *c, const struct pc_member *m,
         }
         return;
     }
-    add_grave(c, m->incarnation, m->epoch);
+    pc_graves_add(c, (struct grave){m->incarnation, m->epoch, m->admission});
 }
 
 /* True: this incarnation is in its grave. If somebody holds it alive it becomes
@@ -475,8 +453,9 @@ static void merge_new(struct pc_cluster *c, const struct pc_member *m,
 static bool is_buried(struct pc_cluster *c, size_t at,
                       const struct pc_member *m, uint64_t from, uint64_t now_ns)
 {
-    const struct grave *grave = find_grave(c, m->incarnation);
-    if (grave == NULL || m->epoch > grave->epoch) {
+    const struct grave *grave = pc_graves_find(c, m->incarnation);
+    if (grave == NULL || m->epoch > grave->epoch ||
+        m->admission > grave->admission) {
         return false;
     }
     if (!pc_view_has(m) || grave->epoch == NEVER) {
@@ -485,10 +464,11 @@ static bool is_buried(struct pc_cluster *c, size_t at,
     struct pc_member dead = *m;
     dead.epoch = grave->epoch;
     dead.state = PC_MEMBER_DEAD;
+    dead.admission = grave->admission;
     if (at == NOBODY && make_place(c)) {
         (void)pc_table_add(c, &dead, now_ns);
         c->disputed = from;
-    } else if (at != NOBODY && c->members[at].incarnation < m->incarnation) {
+    } else if (at != NOBODY && pc_table_is_later(&dead, &c->members[at])) {
         supersede(c, at, &dead, now_ns);
         c->disputed = from;
     }
@@ -506,11 +486,13 @@ void pc_table_merge(struct pc_cluster *c, const struct pc_member *m,
                     uint64_t from, uint64_t now_ns)
 {
     if (!is_sound(m)) {
+        c->counts.n_forged++;
         return;
     }
-    size_t at = find_id(c, &m->id);
+    size_t at = pc_table_find_id(c, &m->id);
     size_t other = pc_table_find(c, m->incarnation);
     if (other != NOBODY && other != at) {
+        c->counts.n_forged++;
         return; /* Incarnations are unique; this one has another id. */
     }
     if (at == SELF) {
@@ -524,9 +506,12 @@ void pc_table_merge(struct pc_cluster *c, const struct pc_member *m,
         merge_new(c, m, now_ns);
     } else if (c->members[at].incarnation == m->incarnation) {
         merge_same(c, at, m, from, now_ns);
-    } else if (c->members[at].incarnation < m->incarnation) {
+    } else if (pc_table_is_later(m, &c->members[at])) {
         supersede(c, at, m, now_ns);
     } else {
-        add_grave(c, m->incarnation, NEVER);
+        if (!pc_table_is_live(c, at) && pc_view_has(m)) {
+            c->disputed = from; /* It does not know of that one's death. */
+        }
+        pc_graves_add_loser(c, m->incarnation, &c->members[at]);
     }
 }

@@ -149,7 +149,7 @@ static void message_done(struct pc_rpc *rpc, peercache_status_t status,
         reply->u.published.n_entries == n_sent + box->n_sent_live) {
         const uint8_t *results = reply->u.published.results;
         if (reply->u.published.view != pc_ring_view(box->node->ring)) {
-            pc_view_fetch(box->node, rpc->peer);
+            pc_members_fetch(box->node, rpc->peer);
         }
         take_moved(box, results + n_sent, box->n_sent_moved, box->n_sent_live);
         take_entries(box, results, n_sent);

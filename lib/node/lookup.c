@@ -250,7 +250,7 @@ static void ask_done(struct pc_rpc *rpc, peercache_status_t status,
         take_answer(ask, &reply->u.found);
         if (reply->u.found.wrong_view) {
             pc_metrics_add(&node->metrics, PC_METRIC_WRONG_VIEW, 1);
-            pc_view_fetch(node, ask->rpc.peer);
+            pc_members_fetch(node, ask->rpc.peer);
         }
         if (ask->hedge && l->n_open < n_open) {
             pc_metrics_add(&node->metrics, PC_METRIC_HEDGES_WON, 1);

@@ -134,7 +134,7 @@ static void on_lost(void *arg, struct pc_peer *peer, peercache_status_t why)
 {
     struct peercache_node *node = arg;
     (void)why;
-    pc_view_conn_lost(node, peer);
+    pc_members_lost(node, peer);
     path_look(&node->path_timer, 0);
 }
 

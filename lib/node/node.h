@@ -101,6 +101,7 @@ struct peercache_node
     bool client;          /* No pool, no range. */
     bool trusted;         /* Peers prove themselves to the link. */
     bool local_only;      /* Configuration forbids to join. */
+    bool withdrawn;       /* Another has our id: alone for good. */
     int id_lock;          /* Descriptor of the lock file, -1. */
 
     /* Any thread. */
@@ -133,7 +134,9 @@ struct peercache_node
     bool view_ready;  /* First view came, or the wait for it is over. */
     struct pc_timer cluster_timer;
     struct pc_timer first_view_timer;
-    struct pc_list beats;
+    struct pc_list beats;         /* Questions of the membership. */
+    unsigned n_probing;           /* Members that are probed for others. */
+    uint64_t refused_incarnation; /* Said last in the log. */
     bool left;
     struct pc_seed seeds[PC_SEEDS_MAX];
     size_t n_seeds;
@@ -245,17 +248,27 @@ void pc_threads_bring_up_bounce(peercache_node_t *node);
 peercache_status_t pc_view_start(peercache_node_t *node);
 void pc_view_leave(peercache_node_t *node);
 void pc_view_fini(peercache_node_t *node);
-void pc_view_beat(peercache_node_t *node, struct pc_conn *conn,
-                  const struct pc_msg *msg);
-void pc_view_table(peercache_node_t *node, const struct pc_msg_table *table,
-                   uint64_t from);
-/* A peer sees another view: compare tables with it. */
-void pc_view_fetch(peercache_node_t *node, struct pc_peer *peer);
-void pc_view_conn_lost(peercache_node_t *node, struct pc_peer *peer);
+/* Step the membership's machine and perform what it asks for. */
+void pc_view_step(peercache_node_t *node, const struct pc_cluster_event *event);
 void pc_view_seed_is_us(peercache_node_t *node, int32_t seed);
 void pc_view_republishing(peercache_node_t *node, bool busy);
 /* Wait until there is a view to work with; true: there is one now. */
 bool pc_view_wait(peercache_node_t *node, struct peercache_op *op);
+
+/* members.c: the membership's messages. */
+void pc_members_send(peercache_node_t *node,
+                     const struct pc_cluster_send *send);
+void pc_members_beat(peercache_node_t *node, struct pc_conn *conn,
+                     const struct pc_msg *msg);
+void pc_members_table(peercache_node_t *node, const struct pc_msg_table *table,
+                      uint64_t from);
+void pc_members_probe(peercache_node_t *node, struct pc_conn *conn,
+                      const struct pc_msg *msg);
+/* Send a TABLE, in parts if it is long. False: no memory. */
+bool pc_members_tell(struct pc_conn *conn, struct pc_msg *msg);
+/* A peer sees another view: compare tables with it. */
+void pc_members_fetch(peercache_node_t *node, struct pc_peer *peer);
+void pc_members_lost(peercache_node_t *node, struct pc_peer *peer);
 
 /* clear.c: one clear, from its start until done() says that it is over. */
 struct pc_clear

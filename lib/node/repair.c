@@ -432,7 +432,7 @@ static void answered(struct pc_rpc *rpc, peercache_status_t status,
     if (status != PEERCACHE_OK || !is_answer_to(w, reply)) {
         with_failed(w);
     } else if (is_other_view(reply)) {
-        pc_view_fetch(node, rpc->peer);
+        pc_members_fetch(node, rpc->peer);
         with_failed(w);
     } else if (must_wait(w, reply)) {
         pc_engine_timer_start(&node->engine, &w->wait,

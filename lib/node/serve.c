@@ -392,10 +392,13 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
     struct pc_msg pong;
     switch (msg->type) {
     case PC_MSG_BEAT:
-        pc_view_beat(node, conn, msg);
+        pc_members_beat(node, conn, msg);
         break;
     case PC_MSG_TABLE:
-        pc_view_table(node, &msg->u.table, conn->remote.incarnation);
+        pc_members_table(node, &msg->u.table, conn->remote.incarnation);
+        break;
+    case PC_MSG_PROBE:
+        pc_members_probe(node, conn, msg);
         break;
     case PC_MSG_LOOKUP:
         on_lookup(node, conn, msg);

@@ -8,21 +8,13 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Operations wait so long for the first view (design.md 8). */
 #define FIRST_VIEW_NS (500 * PC_MS)
 
-struct beat
-{
-    struct pc_rpc rpc;
-    struct pc_list link; /* node->beats */
-    struct peercache_node *node;
-    int32_t seed;
-    uint64_t incarnation;
-};
-
-static void step(struct peercache_node *node,
-                 const struct pc_cluster_event *event);
+static void perform(struct peercache_node *node,
+                    const struct pc_cluster_actions *actions);
 
 static struct pc_cluster_event event_of(const struct peercache_node *node,
                                         enum pc_cluster_event_type type)
@@ -31,89 +23,23 @@ static struct pc_cluster_event event_of(const struct peercache_node *node,
         .type = type, .now_ns = pc_engine_now(&node->engine), .seed = -1};
 }
 
-/* ---- Beats ------------------------------------------------------------ */
-
-static void beat_done(struct pc_rpc *rpc, peercache_status_t status,
-                      const struct pc_msg *reply)
+void pc_view_step(struct peercache_node *node,
+                  const struct pc_cluster_event *event)
 {
-    struct beat *beat = PC_CONTAINER_OF(rpc, struct beat, rpc);
-    struct peercache_node *node = beat->node;
-    bool good = status == PEERCACHE_OK && reply->type == PC_MSG_TABLE;
-    struct pc_cluster_event event =
-        event_of(node, good ? PC_CLUSTER_TABLE : PC_CLUSTER_SILENT);
-    event.seed = beat->seed;
-    event.peer = beat->incarnation;
-    if (good) {
-        event.table = &reply->u.table;
-        if (beat->seed >= 0) {
-            event.peer = rpc->answered_by;
-        }
-    }
-    pc_list_remove(&beat->link);
-    pc_free(beat);
-    if (!node->left) {
-        step(node, &event);
-    }
-}
-
-static bool send_beat(struct peercache_node *node, struct pc_peer *peer,
-                      int32_t seed)
-{
-    struct beat *beat = pc_alloc(1, sizeof(*beat));
-    if (beat == NULL) {
-        return false;
-    }
-    beat->node = node;
-    beat->seed = seed;
-    beat->incarnation = peer->member.incarnation;
-    beat->rpc.done = beat_done;
-    beat->rpc.body = NULL;
-    beat->rpc.breakable = false;
-    struct pc_msg msg = {.type = PC_MSG_BEAT};
-    pc_cluster_beat(node->cluster, &msg.u.beat);
-    uint64_t deadline =
-        pc_engine_now(&node->engine) + node->settings.heartbeat_interval_ns;
-    if (pc_rpc_start(&beat->rpc, peer, PC_LINK_CONTROL, &msg, deadline) !=
-        PEERCACHE_OK) {
-        pc_free(beat);
-        return false;
-    }
-    pc_list_push_back(&node->beats, &beat->link);
-    return true;
-}
-
-static void push_table(struct peercache_node *node,
-                       const struct pc_cluster_send *send)
-{
-    struct pc_peer *peer = pc_peers_learn(&node->peers, &send->member);
-    if (peer == NULL) {
+    struct pc_cluster_actions actions;
+    if (node->left || node->withdrawn) {
         return;
     }
-    struct pc_conn *conn = peer->conns[PC_LINK_CONTROL];
-    if (conn == NULL || conn->state != PC_CONN_READY) {
-        return; /* It hears of it with its next beat. */
-    }
-    struct pc_msg msg = {.type = PC_MSG_TABLE, .request = 0};
-    pc_cluster_push(node->cluster, send, &msg.u.table);
-    (void)pc_conn_send(conn, &msg, NULL, 0, NULL, NULL);
-}
-
-static void perform_send(struct peercache_node *node,
-                         const struct pc_cluster_send *send)
-{
-    if (send->type == PC_MSG_TABLE) {
-        push_table(node, send);
+    peercache_status_t status = pc_cluster_step(node->cluster, event, &actions);
+    if (status == PEERCACHE_OK) {
+        perform(node, &actions);
         return;
     }
-    struct pc_peer *peer = NULL;
-    if (send->seed >= 0 && (size_t)send->seed < node->n_seeds) {
-        peer = node->seeds[send->seed].peer;
-    } else if (send->seed < 0) {
-        peer = pc_peers_learn(&node->peers, &send->member);
-    }
-    if (peer == NULL || !send_beat(node, peer, send->seed)) {
-        /* Silence is noticed by its time; nothing to tell. */
-        PC_TRACE("view", "no beat to %s", send->member.id.text);
+    PC_WARN("view", "membership step failed: %s", peercache_strerror(status));
+    if (event->type == PC_CLUSTER_TICK) {
+        pc_engine_timer_start(&node->engine, &node->cluster_timer,
+                              event->now_ns +
+                                  node->settings.heartbeat_interval_ns);
     }
 }
 
@@ -142,7 +68,7 @@ void pc_view_seed_is_us(struct peercache_node *node, int32_t seed)
 {
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_SEED_IS_US);
     event.seed = seed;
-    step(node, &event);
+    pc_view_step(node, &event);
 }
 
 /* ---- Views and rings -------------------------------------------------- */
@@ -220,6 +146,89 @@ void pc_view_ring_changed(struct peercache_node *node)
     become_ready(node);
 }
 
+static struct pc_cluster_params cluster_params(struct peercache_node *node)
+{
+    return (struct pc_cluster_params){
+        .self = node->self,
+        .heartbeat_ns = node->settings.heartbeat_interval_ns,
+        .member_ttl_ns = node->settings.member_ttl_ns,
+        .settle_ns = node->settings.settle_ns,
+        .max_masters = (uint32_t)node->settings.max_masters,
+        .seed = pc_rand_u64(&node->random),
+        .n_seeds = node->n_seeds,
+    };
+}
+
+/* A name that is nobody else's. */
+static void take_another_id(struct peercache_node *node)
+{
+    struct pc_node_id id = node->self.id;
+    int lock = -1;
+    if (node->manual ||
+        !pc_identity_auto_id(node->settings.cluster_name, &id, &lock)) {
+        (void)snprintf(id.text, sizeof(id.text), "%.100s-%016llx",
+                       node->self.id.text,
+                       (unsigned long long)node->self.incarnation);
+    }
+    if (node->id_lock >= 0) {
+        (void)close(node->id_lock);
+    }
+    node->id_lock = lock;
+    node->self.id = id;
+    node->peers.self.self.id = id;
+}
+
+static struct pc_peer *any_member(struct peercache_node *node)
+{
+    struct pc_list *head = &node->peers.peers;
+    for (struct pc_list *at = head->next; at != head; at = at->next) {
+        struct pc_peer *peer = PC_CONTAINER_OF(at, struct pc_peer, link);
+        if (peer->seed < 0) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+/* Another live node has our id: this one goes on alone, under a name of its
+ * own, as a cluster of one that nobody can join. */
+static void withdraw(struct peercache_node *node)
+{
+    char id[PC_NODE_ID_MAX + 1];
+    struct pc_cluster_actions actions;
+    (void)snprintf(id, sizeof(id), "%s", node->self.id.text);
+    for (size_t i = 0; i < node->n_seeds; i++) {
+        if (node->seeds[i].bound[0] != '\0') {
+            node->link_ops->unlisten(node->link, node->seeds[i].bound);
+            node->seeds[i].bound[0] = '\0';
+        }
+    }
+    node->n_seeds = 0;
+    take_another_id(node);
+    PC_ERROR("view",
+             "another live node has the id %s: this one goes on alone as %s",
+             id, node->self.id.text);
+    struct pc_cluster_params params = cluster_params(node);
+    struct pc_cluster *alone = pc_cluster_create(&params);
+    struct pc_cluster_event event = event_of(node, PC_CLUSTER_START);
+    if (alone == NULL ||
+        pc_cluster_step(alone, &event, &actions) != PEERCACHE_OK) {
+        pc_cluster_destroy(alone);
+        PC_ERROR("view", "no memory to go on alone: the old view stays");
+        node->withdrawn = true;
+        return;
+    }
+    pc_cluster_destroy(node->cluster);
+    node->cluster = alone;
+    node->withdrawn = true;
+    pc_engine_timer_stop(&node->engine, &node->cluster_timer);
+    pc_rings_update(node);
+    struct pc_peer *peer;
+    while ((peer = any_member(node)) != NULL) {
+        pc_peers_forget(&node->peers, peer->member.incarnation);
+    }
+}
+
 static void perform(struct peercache_node *node,
                     const struct pc_cluster_actions *actions)
 {
@@ -228,6 +237,7 @@ static void perform(struct peercache_node *node,
     struct pc_cluster_send *send = NULL;
     bool changed = actions->view_changed || actions->former_changed;
     bool joined = actions->joined;
+    bool superseded = actions->superseded;
     uint64_t next = actions->next_tick_ns;
     if (n > 0) {
         send = pc_alloc(n, sizeof(*send));
@@ -241,39 +251,27 @@ static void perform(struct peercache_node *node,
     if (actions->refuted) {
         pc_repair_all(node);
     }
-    if (actions->superseded) {
-        PC_ERROR("view", "another node took the id %s, going silent",
+    if (actions->refused) {
+        PC_ERROR("view",
+                 "the id %s is another live node's: working alone until that "
+                 "is gone",
                  node->self.id.text);
     }
     if (changed) {
         pc_rings_update(node);
         forget_dead(node);
     }
-    for (size_t i = 0; i < n && send != NULL; i++) {
-        perform_send(node, &send[i]);
+    for (size_t i = 0; i < n && send != NULL && !node->withdrawn; i++) {
+        pc_members_send(node, &send[i]);
     }
     pc_free(send);
+    if (superseded) {
+        withdraw(node);
+    }
     if (joined) {
         PC_INFO("view", "node %s is a member", node->self.id.text);
     }
     become_ready(node);
-}
-
-static void step(struct peercache_node *node,
-                 const struct pc_cluster_event *event)
-{
-    struct pc_cluster_actions actions;
-    peercache_status_t status = pc_cluster_step(node->cluster, event, &actions);
-    if (status == PEERCACHE_OK) {
-        perform(node, &actions);
-        return;
-    }
-    PC_WARN("view", "membership step failed: %s", peercache_strerror(status));
-    if (event->type == PC_CLUSTER_TICK) {
-        pc_engine_timer_start(&node->engine, &node->cluster_timer,
-                              event->now_ns +
-                                  node->settings.heartbeat_interval_ns);
-    }
 }
 
 static void cluster_tick(struct pc_timer *timer, uint64_t now_ns)
@@ -281,7 +279,7 @@ static void cluster_tick(struct pc_timer *timer, uint64_t now_ns)
     struct peercache_node *node =
         PC_CONTAINER_OF(timer, struct peercache_node, cluster_timer);
     (void)now_ns;
-    if (node->left) {
+    if (node->left || node->withdrawn) {
         return;
     }
     try_seeds(node);
@@ -289,88 +287,21 @@ static void cluster_tick(struct pc_timer *timer, uint64_t now_ns)
         pc_rings_update(node);
     }
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_TICK);
-    step(node, &event);
+    pc_view_step(node, &event);
 }
 
 /* ---- From the rest of the node ---------------------------------------- */
-
-void pc_view_beat(struct peercache_node *node, struct pc_conn *conn,
-                  const struct pc_msg *msg)
-{
-    struct pc_cluster_event event = event_of(node, PC_CLUSTER_BEAT);
-    event.peer = conn->remote.incarnation;
-    event.beat = &msg->u.beat;
-    if (msg->u.beat.self.incarnation != conn->remote.incarnation ||
-        node->left) {
-        pc_conn_close(conn, PEERCACHE_PROTOCOL);
-        return;
-    }
-    uint64_t asker_view = msg->u.beat.view;
-    uint64_t asker_table = msg->u.beat.table;
-    uint64_t request = msg->request;
-    step(node, &event);
-    struct pc_msg out = {.type = PC_MSG_TABLE, .request = request};
-    pc_cluster_table(node->cluster, asker_view, asker_table, &out.u.table);
-    if (conn->state == PC_CONN_READY &&
-        pc_conn_send(conn, &out, NULL, 0, NULL, NULL) != PEERCACHE_OK) {
-        pc_conn_fail(conn, request, PEERCACHE_NO_MEMORY, "no memory");
-    }
-}
-
-void pc_view_table(struct peercache_node *node,
-                   const struct pc_msg_table *table, uint64_t from)
-{
-    struct pc_cluster_event event = event_of(node, PC_CLUSTER_TABLE);
-    event.peer = from;
-    event.table = table;
-    if (!node->left) {
-        step(node, &event);
-    }
-}
-
-void pc_view_fetch(struct peercache_node *node, struct pc_peer *peer)
-{
-    for (struct pc_list *at = node->beats.next; at != &node->beats;
-         at = at->next) {
-        struct beat *beat = PC_CONTAINER_OF(at, struct beat, link);
-        if (beat->rpc.peer == peer) {
-            return; /* Its table is on its way. */
-        }
-    }
-    if (!node->left) {
-        (void)send_beat(node, peer, -1);
-    }
-}
-
-void pc_view_conn_lost(struct peercache_node *node, struct pc_peer *peer)
-{
-    struct pc_cluster_event event = event_of(node, PC_CLUSTER_CONN_LOST);
-    event.peer = peer->member.incarnation;
-    if (!node->left && peer->member.incarnation != 0) {
-        step(node, &event);
-    }
-}
 
 void pc_view_republishing(struct peercache_node *node, bool busy)
 {
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_REPUBLISH);
     event.republishing = busy;
-    if (!node->left) {
-        step(node, &event);
-    }
+    pc_view_step(node, &event);
 }
 
 peercache_status_t pc_view_start(struct peercache_node *node)
 {
-    struct pc_cluster_params params = {
-        .self = node->self,
-        .heartbeat_ns = node->settings.heartbeat_interval_ns,
-        .member_ttl_ns = node->settings.member_ttl_ns,
-        .settle_ns = node->settings.settle_ns,
-        .max_masters = (uint32_t)node->settings.max_masters,
-        .seed = pc_rand_u64(&node->random),
-        .n_seeds = node->n_seeds,
-    };
+    struct pc_cluster_params params = cluster_params(node);
     node->cluster = pc_cluster_create(&params);
     if (node->cluster == NULL) {
         return PEERCACHE_NO_MEMORY;
@@ -387,7 +318,7 @@ peercache_status_t pc_view_start(struct peercache_node *node)
     pc_engine_timer_start(&node->engine, &node->first_view_timer,
                           now + FIRST_VIEW_NS);
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_START);
-    step(node, &event);
+    pc_view_step(node, &event);
     try_seeds(node);
     return PEERCACHE_OK;
 }
@@ -398,7 +329,7 @@ void pc_view_leave(struct peercache_node *node)
     if (node->left) {
         return;
     }
-    step(node, &event);
+    pc_view_step(node, &event);
     node->left = true;
     pc_engine_timer_stop(&node->engine, &node->cluster_timer);
     pc_engine_timer_stop(&node->engine, &node->first_view_timer);

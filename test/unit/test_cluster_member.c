@@ -23,7 +23,7 @@ enum { NODES_MAX = 64 };
 #define TTL_NS  (6 * SECOND)
 #define SETTLE  (10 * SECOND)
 
-enum packet_kind { REQUEST, ANSWER, PUSH, TIMEOUT };
+enum packet_kind { REQUEST, ANSWER, PUSH, PROBE, PROBED, TIMEOUT };
 
 struct packet
 {
@@ -32,6 +32,9 @@ struct packet
     enum packet_kind kind;
     unsigned from, to;
     uint64_t from_incarnation;
+    uint64_t to_incarnation; /* 0: whoever is there. */
+    uint64_t about;
+    enum pc_probe_verdict verdict;
     int32_t seed;
     uint64_t request;
     struct pc_msg_beat beat;
@@ -143,22 +146,19 @@ static void transmit(struct net *net, const struct packet *like)
     }
 }
 
-static void send_beat(struct net *net, unsigned from, unsigned to, int32_t seed)
+/* Beats and probes are requests: an answer or, in the end, silence. */
+static void send_request(struct net *net, struct packet *p)
 {
-    struct packet p;
-    memset(&p, 0, sizeof(p));
-    p.kind = REQUEST;
-    p.from = from;
-    p.to = to;
-    p.seed = seed;
-    p.request = ++net->n_requests;
-    p.from_incarnation = net->nodes[from].incarnation;
-    pc_cluster_beat(net->nodes[from].cluster, &p.beat);
-    transmit(net, &p);
-    struct packet *timeout = new_packet(&p);
+    p->request = ++net->n_requests;
+    p->from_incarnation = net->nodes[p->from].incarnation;
+    transmit(net, p);
+    struct packet *timeout = new_packet(p);
     timeout->kind = TIMEOUT;
-    /* Nobody there: refused at once. */
-    timeout->at_ns = net->now_ns + (is_up(net, to) ? SECOND : MS);
+    /* Nobody there, or somebody else: refused at once. */
+    bool there = is_up(net, p->to) &&
+                 (p->to_incarnation == 0 ||
+                  p->to_incarnation == net->nodes[p->to].incarnation);
+    timeout->at_ns = net->now_ns + (there ? SECOND : MS);
     enqueue(net, timeout);
 }
 
@@ -179,18 +179,21 @@ static void perform(struct net *net, unsigned i,
         step(net, i, event);
         return;
     }
-    unsigned to =
-        send->seed >= 0 ? (unsigned)send->seed : node_at(send->member.address);
-    if (send->type == PC_MSG_BEAT) {
-        send_beat(net, i, to, send->seed);
-        return;
-    }
     struct packet p;
     memset(&p, 0, sizeof(p));
-    p.kind = PUSH;
     p.from = i;
-    p.to = to;
-    p.seed = -1;
+    p.to =
+        send->seed >= 0 ? (unsigned)send->seed : node_at(send->member.address);
+    p.to_incarnation = send->seed >= 0 ? 0 : send->member.incarnation;
+    p.seed = send->seed;
+    p.about = send->about;
+    if (send->type != PC_MSG_TABLE) {
+        p.kind = send->type == PC_MSG_BEAT ? REQUEST : PROBE;
+        pc_cluster_beat(net->nodes[i].cluster, &p.beat);
+        send_request(net, &p);
+        return;
+    }
+    p.kind = PUSH;
     p.from_incarnation = net->nodes[i].incarnation;
     pc_cluster_push(net->nodes[i].cluster, send, &p.table);
     transmit(net, &p);
@@ -226,7 +229,8 @@ static void step(struct net *net, unsigned i, struct pc_cluster_event event)
     struct node *node = &net->nodes[i];
     struct pc_cluster_actions actions;
     if (event.type != PC_CLUSTER_SEED_IS_US && event.type != PC_CLUSTER_TABLE &&
-        event.type != PC_CLUSTER_SILENT) {
+        event.type != PC_CLUSTER_SILENT && event.type != PC_CLUSTER_SEED_GONE &&
+        event.type != PC_CLUSTER_SEED_NEW) {
         event.seed = -1;
     }
     event.now_ns = net->now_ns;
@@ -320,40 +324,91 @@ static bool is_answered(const struct net *net, uint64_t request)
     return net->answered[request % PC_ARRAY_LEN(net->answered)] == request;
 }
 
+static void deliver_timeout(struct net *net, const struct packet *p)
+{
+    struct pc_cluster_event event = {
+        .type = PC_CLUSTER_SILENT, .seed = p->seed, .peer = p->to_incarnation};
+    if (!is_up(net, p->from) || is_answered(net, p->request) ||
+        net->nodes[p->from].incarnation != p->from_incarnation) {
+        return;
+    }
+    if (p->about != 0) {
+        event.type = PC_CLUSTER_PROBED;
+        event.about = p->about;
+        event.verdict = PC_PROBED_UNKNOWN;
+    }
+    step(net, p->from, event);
+}
+
+/* The helper pings whom it is asked about; that takes no time if it lives. */
+static void answer_probe(struct net *net, const struct packet *p)
+{
+    const struct pc_member *m =
+        pc_cluster_find(net->nodes[p->to].cluster, p->about);
+    struct packet answer = *p;
+    answer.kind = PROBED;
+    answer.from = p->to;
+    answer.to = p->from;
+    answer.from_incarnation = net->nodes[p->to].incarnation;
+    answer.to_incarnation = 0;
+    answer.verdict = PC_PROBED_UNKNOWN;
+    if (m != NULL) {
+        unsigned at = node_at(m->address);
+        bool lives = is_up(net, at) && !net->nodes[at].paused &&
+                     net->nodes[at].incarnation == p->about &&
+                     !net->cut[p->to][at] && !net->cut[at][p->to];
+        answer.verdict = lives ? PC_PROBED_ALIVE : PC_PROBED_SILENT;
+    }
+    transmit(net, &answer);
+}
+
+static void answer_beat(struct net *net, const struct packet *p)
+{
+    struct pc_cluster_event event = {
+        .type = PC_CLUSTER_BEAT, .peer = p->from_incarnation, .beat = &p->beat};
+    step(net, p->to, event);
+    struct packet answer = *p;
+    answer.kind = ANSWER;
+    answer.from = p->to;
+    answer.to = p->from;
+    answer.from_incarnation = net->nodes[p->to].incarnation;
+    answer.to_incarnation = 0;
+    pc_cluster_answer(net->nodes[p->to].cluster, &p->beat, &answer.table);
+    transmit(net, &answer);
+}
+
 static void deliver(struct net *net, struct packet *p)
 {
-    struct pc_cluster_event event = {.seed = p->seed};
+    struct pc_cluster_event event = {
+        .type = PC_CLUSTER_TABLE, .seed = p->seed, .peer = p->from_incarnation};
     if (p->kind == TIMEOUT) {
-        if (is_up(net, p->from) && !is_answered(net, p->request) &&
-            net->nodes[p->from].incarnation == p->from_incarnation) {
-            event.type = PC_CLUSTER_SILENT;
-            step(net, p->from, event);
-        }
+        deliver_timeout(net, p);
         return;
     }
-    if (!is_up(net, p->to)) {
+    if (!is_up(net, p->to) ||
+        (p->to_incarnation != 0 &&
+         p->to_incarnation != net->nodes[p->to].incarnation)) {
         return;
     }
-    event.peer = p->from_incarnation;
-    if (p->kind == REQUEST) {
-        event.type = PC_CLUSTER_BEAT;
-        event.beat = &p->beat;
-        step(net, p->to, event);
-        struct packet answer = *p;
-        answer.kind = ANSWER;
-        answer.from = p->to;
-        answer.to = p->from;
-        answer.from_incarnation = net->nodes[p->to].incarnation;
-        pc_cluster_table(net->nodes[p->to].cluster, p->beat.view, p->beat.table,
-                         &answer.table);
-        transmit(net, &answer);
-        return;
-    }
-    if (p->kind == ANSWER) {
+    if (p->kind == ANSWER || p->kind == PROBED) {
         net->answered[p->request % PC_ARRAY_LEN(net->answered)] = p->request;
     }
-    event.type = PC_CLUSTER_TABLE;
-    event.table = &p->table;
+    switch (p->kind) {
+    case REQUEST:
+        answer_beat(net, p);
+        return;
+    case PROBE:
+        answer_probe(net, p);
+        return;
+    case PROBED:
+        event.type = PC_CLUSTER_PROBED;
+        event.about = p->about;
+        event.verdict = p->verdict;
+        break;
+    default:
+        event.table = &p->table;
+        break;
+    }
     step(net, p->to, event);
 }
 
@@ -956,8 +1011,16 @@ static void a_newer_node_with_our_id_silences_us(void **state)
         other("node-00", net.nodes[0].incarnation - 1, 1, PC_MEMBER_ALIVE);
     tell(&net, 0, 99, &twin, 1);
     assert_int_equal(net.nodes[0].n_superseded, 0);
+    struct pc_member self =
+        other("node-00", net.nodes[0].incarnation, 1, PC_MEMBER_ALIVE);
+    self.admission = 1;
+    tell(&net, 0, 99, &self, 1); /* Somebody admitted us. */
     twin.incarnation += 2;
+    twin.admission = 1;
+    net.is_mute = true;
     tell(&net, 0, 99, &twin, 1);
+    assert_int_equal(net.nodes[0].n_superseded, 0); /* It may be dead. */
+    tell(&net, 0, twin.incarnation, &twin, 1);
     assert_int_equal(net.nodes[0].n_superseded, 1);
     assert_false(net.nodes[0].is_joined);
     assert_true(net.nodes[0].next_tick_ns == UINT64_MAX);
