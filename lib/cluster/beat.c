@@ -170,7 +170,9 @@ void pc_beat_push_tables(struct pc_cluster *c, uint64_t now_ns)
     c->push_ns = NEVER;
     c->last_push_ns = now_ns;
     for (size_t i = 1; i < c->n_members; i++) {
-        if (!pc_table_is_live(c, i) || c->watches[i].table == c->table_hash) {
+        uint64_t known = c->watches[i].table;
+        /* Who never said what it has would have to be told all: it beats. */
+        if (!pc_table_is_live(c, i) || known == 0 || known == c->table_hash) {
             continue;
         }
         struct pc_cluster_send *send = pc_beat_add_send(c, PC_MSG_TABLE, i);
