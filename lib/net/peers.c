@@ -10,10 +10,11 @@
 #define SILENCE_NS (200 * PC_MS)
 #define PROBE_NS   PC_S
 /* Longer ones (it was stopped, or we were) say nothing of the next answer. */
-#define RTT_MAX_NS     (250 * PC_MS)
-#define BACKOFF_MIN_NS (50 * PC_MS)
-#define BACKOFF_MAX_NS (2 * PC_S)
-#define PEERS_MAX      (2 * PC_NODES_MAX)
+#define RTT_MAX_NS      (250 * PC_MS)
+#define BACKOFF_MIN_NS  (50 * PC_MS)
+#define SEED_BACKOFF_NS (200 * PC_MS)
+#define BACKOFF_MAX_NS  (2 * PC_S)
+#define PEERS_MAX       (2 * PC_NODES_MAX)
 
 static void tick(struct pc_timer *timer, uint64_t now_ns);
 
@@ -160,6 +161,12 @@ static void peer_retire(struct pc_peer *peer)
     pc_peer_unref(peer);
 }
 
+void pc_peers_drop_seed(struct pc_peer *seed)
+{
+    PC_ASSERT(seed->seed >= 0);
+    peer_retire(seed);
+}
+
 void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation)
 {
     struct pc_peer *peer = pc_peers_find(peers, incarnation);
@@ -214,6 +221,7 @@ static void seed_ready(struct pc_conn *conn, const struct pc_msg_hello *hello)
         return;
     }
     (void)pc_peers_learn(conn->peers, &hello->self);
+    conn->peers->up.seed_hello(conn->peers->up.arg, seed->seed, hello);
     pc_conn_flush(conn);
 }
 
@@ -274,8 +282,10 @@ void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why)
     if (backoff < BACKOFF_MIN_NS) {
         backoff = BACKOFF_MIN_NS;
     }
-    if (backoff > BACKOFF_MAX_NS) {
-        backoff = BACKOFF_MAX_NS;
+    /* A seed that starts again is looked for. */
+    uint64_t most = peer->seed >= 0 ? SEED_BACKOFF_NS : BACKOFF_MAX_NS;
+    if (backoff > most) {
+        backoff = most;
     }
     peer->backoff_ns[cls] = backoff;
     peer->retry_ns[cls] = pc_engine_now(peers->engine) + backoff;

@@ -81,6 +81,9 @@ struct pc_peers_handlers
     void (*lost)(void *arg, struct pc_peer *peer, peercache_status_t why);
     /* The address of a seed answers with our own incarnation. */
     void (*seed_is_us)(void *arg, int32_t seed);
+    /* What a seed said of itself: some settings are the seed's to say. */
+    void (*seed_hello)(void *arg, int32_t seed,
+                       const struct pc_msg_hello *hello);
     /* A way to its memory was found, or failed (posted gets then end by
      * themselves). */
     void (*path_changed)(void *arg, struct pc_peer *peer);
@@ -145,6 +148,8 @@ struct pc_peer *pc_peers_learn(struct pc_peers *peers,
                                const struct pc_member *member);
 struct pc_peer *pc_peers_seed(struct pc_peers *peers, int32_t index,
                               const char *address);
+/* The address is no seed any more. */
+void pc_peers_drop_seed(struct pc_peer *seed);
 /* The incarnation is dead: end everything with it. */
 void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation);
 struct pc_peer *pc_peer_ref(struct pc_peer *peer);

@@ -92,8 +92,13 @@ static void add_cluster(const peercache_node_t *node, uint64_t view,
     add_string(text, node->settings.cluster_name);
     pc_text_add(text, ",\"joined\":%s,\"view\":\"%016" PRIx64 "\",\"seeds\":[",
                 truth(pc_cluster_is_joined(node->cluster)), view);
+    bool any = false;
     for (size_t i = 0; i < node->n_seeds; i++) {
-        pc_text_add(text, "%s{\"address\":", i > 0 ? "," : "");
+        if (node->seeds[i].address[0] == '\0') {
+            continue;
+        }
+        pc_text_add(text, "%s{\"address\":", any ? "," : "");
+        any = true;
         add_string(text, node->seeds[i].address);
         pc_text_add(text, ",\"ours\":%s}", truth(node->seeds[i].ours));
     }
@@ -321,6 +326,27 @@ static void set_link_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_FORGED, stats.forged);
 }
 
+static void set_cluster_gauges(peercache_node_t *node)
+{
+    struct pc_metrics *m = &node->metrics;
+    struct pc_cluster_counts counts;
+    pc_cluster_counts(node->cluster, &counts);
+    pc_metrics_set(m, PC_METRIC_MEMBERS_KNOWN, counts.n_members);
+    pc_metrics_set(m, PC_METRIC_MEMBERS_BURIED, counts.n_graves);
+    pc_metrics_set(m, PC_METRIC_MASTERS, counts.n_masters);
+    pc_metrics_set(m, PC_METRIC_FORMER_VIEWS, counts.n_former);
+    pc_metrics_set(m, PC_METRIC_MEMBERS_IGNORED, counts.n_ignored);
+    pc_metrics_set(m, PC_METRIC_FORMER_DROPPED, counts.n_former_dropped);
+    pc_metrics_set(m, PC_METRIC_DEATHS_DECLARED, counts.n_declared);
+    pc_metrics_set(m, PC_METRIC_DEATHS_REFUTED, counts.n_refuted);
+    pc_metrics_set(m, PC_METRIC_MEMBER_PAUSES, counts.n_pauses);
+    pc_metrics_set(m, PC_METRIC_MEMBER_PROBES, counts.n_probes);
+    pc_metrics_set(m, PC_METRIC_MEMBER_VOUCHED, counts.n_vouched);
+    pc_metrics_set(m, PC_METRIC_WORDS_LATE, counts.n_late);
+    pc_metrics_set(m, PC_METRIC_WORDS_FORGED, counts.n_forged);
+    pc_metrics_set(m, PC_METRIC_IDS_REFUSED, counts.n_refused);
+}
+
 static void set_engine_gauges(peercache_node_t *node, void *arg)
 {
     (void)arg;
@@ -334,6 +360,7 @@ static void set_engine_gauges(peercache_node_t *node, void *arg)
     pc_metrics_set(&node->metrics, PC_METRIC_MEMBERS, n);
     pc_metrics_set(&node->metrics, PC_METRIC_STORAGE_NODES, n_storage);
     set_peer_gauges(node);
+    set_cluster_gauges(node);
     set_link_gauges(node);
 }
 

@@ -89,6 +89,9 @@ static void beat_done(struct pc_rpc *rpc, peercache_status_t status,
             event.peer = rpc->answered_by;
         }
     }
+    if (ask->seed >= 0 && (size_t)ask->seed < node->n_seeds) {
+        node->seeds[ask->seed].failing = !good;
+    }
     ask_free(ask);
     pc_view_step(node, &event);
 }

@@ -140,11 +140,13 @@ static void on_lost(void *arg, struct pc_peer *peer, peercache_status_t why)
 
 static void on_seed_is_us(void *arg, int32_t seed)
 {
-    struct peercache_node *node = arg;
-    if (seed >= 0 && (size_t)seed < node->n_seeds) {
-        node->seeds[seed].ours = true;
-        pc_view_seed_is_us(node, seed);
-    }
+    pc_seeds_is_us(arg, seed);
+}
+
+static void on_seed_hello(void *arg, int32_t seed,
+                          const struct pc_msg_hello *hello)
+{
+    pc_seeds_hello(arg, seed, hello);
 }
 
 static void on_path_changed(void *arg, struct pc_peer *peer)
@@ -272,6 +274,7 @@ static void init_engine(struct peercache_node *node)
     pc_engine_timer_init(&node->path_timer, path_look);
     pc_engine_timer_init(&node->cluster_timer, NULL);
     pc_engine_timer_init(&node->first_view_timer, NULL);
+    pc_engine_timer_init(&node->seeds_timer, NULL);
     pc_bounce_init(node);
     pc_publish_init(node);
     pc_repair_init(node);
@@ -283,7 +286,7 @@ static void init_engine(struct peercache_node *node)
 
 /* Whether nodes on other hosts may be met: because they prove themselves, or
  * because the user says that nobody else is there. */
-static bool goes_beyond_loopback(const struct peercache_node *node)
+bool pc_node_goes_beyond_loopback(const struct peercache_node *node)
 {
     return node->trusted || node->settings.allow_insecure;
 }
@@ -296,7 +299,7 @@ static peercache_status_t open_trusted(struct peercache_node *node,
     node->trusted = trust->given;
     params->tls = trust->given ? &trust->tls : NULL;
     params->loopback_only =
-        params->world == NULL && !goes_beyond_loopback(node);
+        params->world == NULL && !pc_node_goes_beyond_loopback(node);
     peercache_status_t status = node->link_ops->open(params, &node->link);
     if (status == PEERCACHE_OK) {
         if (trust->given && !trust->tls.encrypt) {
@@ -347,12 +350,12 @@ static peercache_status_t open_link(struct peercache_node *node,
     if (env != NULL) {
         host = env->address;
     } else if (host[0] == '\0') {
-        host = goes_beyond_loopback(node) ? "0.0.0.0" : "127.0.0.1";
+        host = pc_node_goes_beyond_loopback(node) ? "0.0.0.0" : "127.0.0.1";
     }
     bool v6 = strchr(host, ':') != NULL;
     (void)snprintf(address, sizeof(address), "%s%s%s:%d", v6 ? "[" : "", host,
                    v6 ? "]" : "", (int)node->settings.control_port);
-    if (env == NULL && !goes_beyond_loopback(node) &&
+    if (env == NULL && !pc_node_goes_beyond_loopback(node) &&
         !pc_names_is_loopback(address)) {
         (void)snprintf(text, sizeof(text),
                        "control_bind_host is %s, beyond loopback; that needs "
@@ -377,6 +380,7 @@ static void set_address(struct peercache_node *node,
                         const struct pc_node_env *env)
 {
     char ip[64] = "127.0.0.1";
+    bool routed = false;
     (void)snprintf(node->self.address, sizeof(node->self.address), "%s",
                    node->bound);
     const char *port = strrchr(node->bound, ':');
@@ -397,53 +401,18 @@ static void set_address(struct peercache_node *node,
     for (size_t i = 0; i < node->n_seeds; i++) {
         if (node->seeds[i].address[0] != '\0' &&
             pc_names_route(node->seeds[i].address, ip, sizeof(ip))) {
+            routed = true;
             break;
         }
+    }
+    if (!routed && node->resolver != NULL) {
+        /* No name was known yet: the way to anywhere (an address for
+         * documentation, nothing is sent). */
+        (void)pc_names_route("192.0.2.1:9", ip, sizeof(ip));
     }
     bool v6 = strchr(ip, ':') != NULL;
     (void)snprintf(node->self.address, sizeof(node->self.address), "%s%s%s%s",
                    v6 ? "[" : "", ip, v6 ? "]" : "", port);
-}
-
-/* Split discovery_addr; numeric addresses and names are resolved here, before
- * the engine runs. */
-static void set_seeds(struct peercache_node *node,
-                      const struct pc_node_env *env)
-{
-    char list[PEERCACHE_STR_MAX];
-    char *rest = list;
-    char *word;
-    (void)snprintf(list, sizeof(list), "%s", node->settings.discovery_addr);
-    while ((word = strtok_r(rest, ", ", &rest)) != NULL &&
-           node->n_seeds < PC_SEEDS_MAX) {
-        struct pc_seed *seed = &node->seeds[node->n_seeds];
-        char host[PC_ADDRESS_MAX];
-        uint16_t port;
-        if (!pc_parse_host_port(word, host, sizeof(host), &port)) {
-            continue; /* The check has refused it already. */
-        }
-        seed->can_listen = true;
-        if (env != NULL) {
-            (void)snprintf(seed->address, sizeof(seed->address), "%s", word);
-        } else if (!pc_names_resolve(host, port, seed->address,
-                                     sizeof(seed->address))) {
-            PC_WARN("node", "seed %s is not known, going on without it", word);
-            seed->address[0] = '\0';
-        }
-        if (env == NULL && seed->address[0] != '\0' &&
-            !goes_beyond_loopback(node) &&
-            !pc_names_is_loopback(seed->address)) {
-            PC_ERROR("node",
-                     "seed %s is beyond loopback: this node stays alone; set "
-                     "cluster_key_file, tls_cert or allow_insecure = true",
-                     word);
-            node->local_only = true;
-        }
-        node->n_seeds++;
-    }
-    if (node->local_only) {
-        node->n_seeds = 0;
-    }
 }
 
 static void open_fabric(struct peercache_node *node,
@@ -496,12 +465,13 @@ static peercache_status_t bring_up(struct peercache_node *node,
                                    .up = on_up,
                                    .lost = on_lost,
                                    .seed_is_us = on_seed_is_us,
+                                   .seed_hello = on_seed_hello,
                                    .path_changed = on_path_changed};
     peercache_status_t status = open_link(node, env, config);
     if (status != PEERCACHE_OK) {
         return status;
     }
-    set_seeds(node, env);
+    pc_seeds_init(node, env != NULL);
     set_address(node, env);
     open_fabric(node, env);
     pc_engine_use(&node->engine, node->link_ops, node->link, node->fabric_ops,

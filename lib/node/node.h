@@ -79,8 +79,9 @@ struct pc_seed
 {
     char address[PC_ADDRESS_MAX]; /* "ip:port", "" until resolved. */
     struct pc_peer *peer;
-    bool ours;       /* We serve it. */
-    bool can_listen; /* Its address may be one of this host. */
+    int name;     /* Of the resolver's, -1: an address of its own. */
+    bool ours;    /* We serve it. */
+    bool failing; /* It did not answer the last beat. */
     char bound[PC_ADDRESS_MAX];
 };
 
@@ -139,7 +140,10 @@ struct peercache_node
     uint64_t refused_incarnation; /* Said last in the log. */
     bool left;
     struct pc_seed seeds[PC_SEEDS_MAX];
-    size_t n_seeds;
+    size_t n_seeds; /* Places; some may have no address. */
+    struct pc_timer seeds_timer;
+    struct pc_resolver *resolver; /* NULL: there are no names. */
+    uint64_t looked_up_ns;
     struct pc_list ops;         /* In the engine. */
     struct pc_list soon_ops;    /* op->soon */
     struct pc_list closing_ops; /* Told to end. */
@@ -200,6 +204,8 @@ void pc_node_free(peercache_node_t *node);
 unsigned pc_node_turn(peercache_node_t *node);
 uint64_t pc_node_next_due(peercache_node_t *node);
 
+/* Whether its peers prove themselves, or need not. */
+bool pc_node_goes_beyond_loopback(const peercache_node_t *node);
 /* Whether this process is a fork of the one that created the node. */
 bool pc_node_is_forked(const peercache_node_t *node);
 /* Run fn with the engine's role, and wait for it. Any thread. */
@@ -250,7 +256,8 @@ void pc_view_leave(peercache_node_t *node);
 void pc_view_fini(peercache_node_t *node);
 /* Step the membership's machine and perform what it asks for. */
 void pc_view_step(peercache_node_t *node, const struct pc_cluster_event *event);
-void pc_view_seed_is_us(peercache_node_t *node, int32_t seed);
+/* No new values here, no range of the directory; reads go on. */
+void pc_view_drain(peercache_node_t *node);
 void pc_view_republishing(peercache_node_t *node, bool busy);
 /* Wait until there is a view to work with; true: there is one now. */
 bool pc_view_wait(peercache_node_t *node, struct peercache_op *op);
@@ -269,6 +276,23 @@ bool pc_members_tell(struct pc_conn *conn, struct pc_msg *msg);
 /* A peer sees another view: compare tables with it. */
 void pc_members_fetch(peercache_node_t *node, struct pc_peer *peer);
 void pc_members_lost(peercache_node_t *node, struct pc_peer *peer);
+
+/* seeds.c: addresses of seeds, and the discovery port. */
+struct pc_resolver;
+struct pc_resolved
+{
+    char address[PC_ADDRESS_MAX];
+    int name;
+};
+/* Takes discovery_addr apart; waits a little for names. */
+void pc_seeds_init(peercache_node_t *node, bool is_simulated);
+void pc_seeds_prepare(peercache_node_t *node); /* Before the cluster starts. */
+void pc_seeds_start(peercache_node_t *node);
+void pc_seeds_stop(peercache_node_t *node);
+void pc_seeds_fini(peercache_node_t *node);
+void pc_seeds_is_us(peercache_node_t *node, int32_t seed);
+void pc_seeds_hello(peercache_node_t *node, int32_t seed,
+                    const struct pc_msg_hello *hello);
 
 /* clear.c: one clear, from its start until done() says that it is over. */
 struct pc_clear

@@ -43,34 +43,6 @@ void pc_view_step(struct peercache_node *node,
     }
 }
 
-/* ---- Seeds ------------------------------------------------------------ */
-
-/* Serve the discovery port if it is this host's and nobody else does. */
-static void try_seeds(struct peercache_node *node)
-{
-    for (size_t i = 0; i < node->n_seeds && !node->left; i++) {
-        struct pc_seed *seed = &node->seeds[i];
-        if (seed->ours || seed->address[0] == '\0' || !seed->can_listen ||
-            node->client) {
-            continue;
-        }
-        if (node->link_ops->listen(node->link, seed->address, seed->bound,
-                                   sizeof(seed->bound)) != PEERCACHE_OK) {
-            continue;
-        }
-        seed->ours = true;
-        PC_INFO("view", "serving discovery at %s", seed->bound);
-        pc_view_seed_is_us(node, (int32_t)i);
-    }
-}
-
-void pc_view_seed_is_us(struct peercache_node *node, int32_t seed)
-{
-    struct pc_cluster_event event = event_of(node, PC_CLUSTER_SEED_IS_US);
-    event.seed = seed;
-    pc_view_step(node, &event);
-}
-
 /* ---- Views and rings -------------------------------------------------- */
 
 static void wake_view_waiters(struct peercache_node *node)
@@ -197,12 +169,7 @@ static void withdraw(struct peercache_node *node)
     char id[PC_NODE_ID_MAX + 1];
     struct pc_cluster_actions actions;
     (void)snprintf(id, sizeof(id), "%s", node->self.id.text);
-    for (size_t i = 0; i < node->n_seeds; i++) {
-        if (node->seeds[i].bound[0] != '\0') {
-            node->link_ops->unlisten(node->link, node->seeds[i].bound);
-            node->seeds[i].bound[0] = '\0';
-        }
-    }
+    pc_seeds_stop(node);
     node->n_seeds = 0;
     take_another_id(node);
     PC_ERROR("view",
@@ -282,7 +249,6 @@ static void cluster_tick(struct pc_timer *timer, uint64_t now_ns)
     if (node->left || node->withdrawn) {
         return;
     }
-    try_seeds(node);
     if (node->ring_is_old) {
         pc_rings_update(node);
     }
@@ -306,21 +272,23 @@ peercache_status_t pc_view_start(struct peercache_node *node)
     if (node->cluster == NULL) {
         return PEERCACHE_NO_MEMORY;
     }
-    for (size_t i = 0; i < node->n_seeds; i++) {
-        if (node->seeds[i].address[0] != '\0' && node->seeds[i].peer == NULL) {
-            node->seeds[i].peer =
-                pc_peers_seed(&node->peers, (int32_t)i, node->seeds[i].address);
-        }
-    }
     uint64_t now = pc_engine_now(&node->engine);
     pc_engine_timer_init(&node->cluster_timer, cluster_tick);
     pc_engine_timer_init(&node->first_view_timer, first_view_late);
     pc_engine_timer_start(&node->engine, &node->first_view_timer,
                           now + FIRST_VIEW_NS);
+    pc_seeds_prepare(node);
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_START);
     pc_view_step(node, &event);
-    try_seeds(node);
+    pc_seeds_start(node);
     return PEERCACHE_OK;
+}
+
+void pc_view_drain(struct peercache_node *node)
+{
+    struct pc_cluster_event event = event_of(node, PC_CLUSTER_DRAIN);
+    node->self.state = PC_MEMBER_DRAINING;
+    pc_view_step(node, &event);
 }
 
 void pc_view_leave(struct peercache_node *node)
@@ -333,10 +301,12 @@ void pc_view_leave(struct peercache_node *node)
     node->left = true;
     pc_engine_timer_stop(&node->engine, &node->cluster_timer);
     pc_engine_timer_stop(&node->engine, &node->first_view_timer);
+    pc_engine_timer_stop(&node->engine, &node->seeds_timer);
 }
 
 void pc_view_fini(struct peercache_node *node)
 {
+    pc_seeds_fini(node);
     pc_cluster_destroy(node->cluster);
     pc_rings_fini(node);
     pc_ring_unref(node->ring);

@@ -198,6 +198,31 @@
     X(MAPPINGS, GAUGE, "mapped_regions", "", "neighbours' regions mapped")     \
     X(BOUNCE_BYTES, GAUGE, "bounce_bytes", "", "bounce buffers in use")        \
     X(MEMBERS, GAUGE, "members", "", "live nodes seen")                        \
+    X(MEMBERS_KNOWN, GAUGE, "members_known", "", "nodes known, dead ones too") \
+    X(MEMBERS_BURIED, GAUGE, "members_buried", "",                             \
+      "incarnations remembered as dead only")                                  \
+    X(MASTERS, GAUGE, "masters", "", "nodes that keep the table of members")   \
+    X(FORMER_VIEWS, GAUGE, "former_views", "", "former views still asked")     \
+    X(MEMBERS_IGNORED, COUNTER, "members_ignored_total", "",                   \
+      "nodes that did not fit into the table")                                 \
+    X(FORMER_DROPPED, COUNTER, "former_views_dropped_total", "",               \
+      "former views that did not fit")                                         \
+    X(DEATHS_DECLARED, COUNTER, "member_deaths_total", "",                     \
+      "nodes declared dead by this one")                                       \
+    X(DEATHS_REFUTED, COUNTER, "member_refutations_total", "",                 \
+      "times this node was held dead and said that it lives")                  \
+    X(MEMBER_PAUSES, COUNTER, "member_pauses_total", "",                       \
+      "times this node was stopped for longer than a heartbeat")               \
+    X(MEMBER_PROBES, COUNTER, "member_probes_total", "",                       \
+      "questions to others about silent nodes")                                \
+    X(MEMBER_VOUCHED, COUNTER, "member_vouched_total", "",                     \
+      "silent nodes that others reached")                                      \
+    X(WORDS_LATE, COUNTER, "member_words_late_total", "",                      \
+      "words on members that were out of date, ignored")                       \
+    X(WORDS_FORGED, COUNTER, "member_words_forged_total", "",                  \
+      "words on members that cannot be true, ignored")                         \
+    X(IDS_REFUSED, COUNTER, "member_ids_refused_total", "",                    \
+      "answers that an id is another live node's")                             \
     X(STORAGE_NODES, GAUGE, "storage_nodes", "", "live storage nodes seen")    \
     X(UPTIME, GAUGE, "uptime_seconds", "", "seconds since the node started")
 

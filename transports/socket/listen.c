@@ -145,8 +145,9 @@ peercache_status_t pc_socket_listen(struct pc_link *link, const char *address,
     int fd = open_socket(&where);
     if (fd < 0) {
         /* Nodes of one host try the discovery port again and again. */
-        if (errno == EADDRINUSE) {
-            PC_DEBUG("socket", "%s is in use", address);
+        if (errno == EADDRINUSE || errno == EADDRNOTAVAIL) {
+            PC_DEBUG("socket", "cannot listen on %s: %s", address,
+                     strerror(errno));
         } else {
             PC_WARN("socket", "cannot listen on %s: %s", address,
                     strerror(errno));

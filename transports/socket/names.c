@@ -9,25 +9,72 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-bool pc_names_resolve(const char *host, uint16_t port, char *address,
-                      size_t len)
+static bool write_address(const struct addrinfo *info, uint16_t port,
+                          char *address, size_t len)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    char ip[INET6_ADDRSTRLEN + 16]; /* With a scope. */
+    bool v6 = info->ai_family == AF_INET6;
+    if (getnameinfo(info->ai_addr, info->ai_addrlen, ip, sizeof(ip), NULL, 0,
+                    NI_NUMERICHOST) != 0) {
+        return false;
+    }
+    (void)snprintf(address, len, "%s%s%s:%u", v6 ? "[" : "", ip, v6 ? "]" : "",
+                   port);
+    return true;
+}
+
+static bool resolve(const char *host, uint16_t port, int flags, char *address,
+                    size_t len)
+{
+    struct addrinfo hints = {.ai_flags = flags, .ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
-    char ip[INET6_ADDRSTRLEN];
     if (getaddrinfo(host, NULL, &hints, &list) != 0) {
         return false;
     }
-    bool found =
-        list != NULL && getnameinfo(list->ai_addr, list->ai_addrlen, ip,
-                                    sizeof(ip), NULL, 0, NI_NUMERICHOST) == 0;
-    if (found) {
-        bool v6 = list->ai_family == AF_INET6;
-        (void)snprintf(address, len, "%s%s%s:%u", v6 ? "[" : "", ip,
-                       v6 ? "]" : "", port);
-    }
+    bool found = list != NULL && write_address(list, port, address, len);
     freeaddrinfo(list);
     return found;
+}
+
+bool pc_names_resolve(const char *host, uint16_t port, char *address,
+                      size_t len)
+{
+    return resolve(host, port, 0, address, len);
+}
+
+bool pc_names_numeric(const char *host, uint16_t port, char *address,
+                      size_t len)
+{
+    return resolve(host, port, AI_NUMERICHOST, address, len);
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+size_t pc_names_resolve_all(const char *host, uint16_t port,
+                            char (*addresses)[PC_NAMES_ADDRESS_MAX], size_t max)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *list = NULL;
+    size_t n = 0;
+    if (getaddrinfo(host, NULL, &hints, &list) != 0) {
+        return 0;
+    }
+    for (const struct addrinfo *at = list; at != NULL && n < max;
+         at = at->ai_next) {
+        n += write_address(at, port, addresses[n], sizeof(addresses[n]));
+    }
+    freeaddrinfo(list);
+    qsort(addresses, n, sizeof(*addresses), compare);
+    size_t n_kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (n_kept == 0 || strcmp(addresses[n_kept - 1], addresses[i]) != 0) {
+            memmove(addresses[n_kept++], addresses[i], sizeof(addresses[i]));
+        }
+    }
+    return n_kept;
 }
 
 /* A numeric address with port; false: it is none. */
