@@ -178,17 +178,21 @@ static void map_region(struct pc_peer *peer, struct pc_peer_region *region)
     struct pc_msg_region *info = &region->info;
     struct pc_blob blob = {region->rkey_bytes, info->rkey.len};
     struct pc_fabric_rkey *rkey;
-    if (ops->rkey_unpack(peer->fabric, blob, &rkey) != PEERCACHE_OK) {
-        region->broken = true;
+    peercache_status_t status = ops->rkey_unpack(peer->fabric, blob, &rkey);
+    if (status != PEERCACHE_OK) {
+        region->broken = status != PEERCACHE_NO_MEMORY;
         return;
     }
     const void *base = ops->rkey_map(rkey, info->base, info->length);
-    if (base != NULL && page_fits(peer, info, base)) {
+    bool fits = base != NULL && page_fits(peer, info, base);
+    if (fits) {
         region->mapping = pc_mappings_add(
             peer->peers->mappings, peer->member.incarnation, info->index, base,
             rkey, info->length, info->slots_offset, info->n_slots);
     }
-    if (region->mapping == NULL) {
+    if (region->mapping == NULL && fits) {
+        ops->rkey_release(rkey); /* No memory: again with the next use. */
+    } else if (region->mapping == NULL) {
         PC_WARN("net", "region %u of %s cannot be mapped (%s)", info->index,
                 peer->member.id.text,
                 base == NULL ? "no access" : "not the memory it told of");
@@ -200,8 +204,11 @@ static void map_region(struct pc_peer *peer, struct pc_peer_region *region)
 static void unpack_region(struct pc_peer *peer, struct pc_peer_region *region)
 {
     struct pc_blob blob = {region->rkey_bytes, region->info.rkey.len};
-    if (peer->peers->engine->fabric_ops->rkey_unpack(
-            peer->fabric, blob, &region->rkey) != PEERCACHE_OK) {
+    peercache_status_t status = peer->peers->engine->fabric_ops->rkey_unpack(
+        peer->fabric, blob, &region->rkey);
+    if (status == PEERCACHE_NO_MEMORY) {
+        region->rkey = NULL; /* Again with the next use. */
+    } else if (status != PEERCACHE_OK) {
         PC_WARN("net", "rkey of region %u of %s is malformed",
                 region->info.index, peer->member.id.text);
         region->rkey = NULL;

@@ -248,5 +248,7 @@ void cluster_check_rest(struct cluster *c);
 /* The directory says exactly what the pools hold (no node was held dead by
  * mistake in this run). */
 void cluster_check_directory(struct cluster *c);
+/* More than a minute after the last death: no shard has records of the dead. */
+void cluster_check_purged(struct cluster *c);
 
 #endif /* PC_TEST_CLUSTER_H */

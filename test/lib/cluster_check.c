@@ -426,3 +426,25 @@ void cluster_check_directory(struct cluster *c)
         }
     }
 }
+
+static bool check_lives(void *arg, const struct pc_record *record)
+{
+    struct check_owner *check = arg;
+    if (holder_of(check->c, record->incarnation) == NULL) {
+        cluster_fail(check->c, "%s still has a record of a dead node",
+                     check->owner->node->self.id.text);
+    }
+    return true;
+}
+
+void cluster_check_purged(struct cluster *c)
+{
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        struct check_owner check = {c, &c->nodes[i]};
+        size_t at = 0;
+        while (c->nodes[i].state == CLUSTER_UP &&
+               pc_shard_sweep(c->nodes[i].node->shard, &at, SIZE_MAX,
+                              check_lives, &check)) {
+        }
+    }
+}

@@ -45,6 +45,11 @@ enum {
     OPS_MAX = 48 /* Running at a time. */
 };
 
+/* Two rounds of repair, the second of them sooner. */
+#define MENDED_NS (25 * PC_S)
+/* The dead are kept for a minute, and looked for every five seconds. */
+#define PURGED_NS (75 * PC_S)
+
 /* What the runner and who runs for it share. */
 struct shared
 {
@@ -61,9 +66,11 @@ struct chaos
     int n_nodes; /* That have been started. */
     int n_nodes_max;
     unsigned n_machines;
-    bool calm;  /* No faults in this run, */
-    bool moves; /* but nodes join and leave, which excuses nothing. */
-    bool poor;  /* Now and then an allocation of a node fails. */
+    bool calm;   /* No faults in this run, */
+    bool moves;  /* but nodes join and leave, which excuses nothing. */
+    bool mends;  /* At its end there is time for repair, */
+    bool purges; /* and for purging the dead. */
+    bool poor;   /* Now and then an allocation of a node fails. */
 };
 
 static uint64_t below(struct chaos *ch, uint64_t bound)
@@ -295,6 +302,8 @@ static void random_world(struct chaos *ch)
     ch->calm = chance(ch, 30);
     ch->moves = ch->calm && chance(ch, 50);
     ch->poor = chance(ch, 20);
+    ch->mends = chance(ch, 40);
+    ch->purges = ch->mends && chance(ch, 20);
     ch->n_nodes_max = chance(ch, 75) ? 2 + (int)below(ch, 5)
                                      : 7 + (int)below(ch, NODES_MAX - 6);
     ch->n_machines = 1 + (unsigned)below(ch, (unsigned)ch->n_nodes_max);
@@ -354,6 +363,17 @@ static void event(struct chaos *ch, uint64_t seed, unsigned e)
     pc_mem_fail_after(-1);
 }
 
+/* What somebody holds is found by all, and the directory says just that. */
+static void rest_is_true(struct chaos *ch)
+{
+    history_adopt(ch->c->history);
+    ch->c->history->is_off = false;
+    read_everything(ch);
+    cluster_check_rest(ch->c);
+    cluster_settle(ch->c, 60 * PC_S);
+    cluster_check_directory(ch->c);
+}
+
 /* Everything heals, and everything that somebody holds is found. */
 static void come_to_rest(struct chaos *ch)
 {
@@ -365,17 +385,20 @@ static void come_to_rest(struct chaos *ch)
     }
     cluster_settle(c, 60 * PC_S);
     cluster_check_rest(c);
-    if (ch->calm && !ch->poor) {
-        cluster_run(c, 3 * PC_S);
-        history_adopt(c->history);
-    } else { /* Repair is needed, a later part. */
+    if (ch->calm && !ch->poor && !ch->moves) {
+        cluster_run(c, 3 * PC_S); /* Nothing needs to be mended. */
+        rest_is_true(ch);
+    } else if (ch->mends) {
+        cluster_run(c, MENDED_NS);
+        rest_is_true(ch);
+    } else {
         history_forget(c->history);
+        read_everything(ch);
+        cluster_check_rest(c);
     }
-    read_everything(ch);
-    cluster_check_rest(c);
-    if (ch->calm && !ch->moves && !ch->poor) {
-        cluster_settle(c, 60 * PC_S);
-        cluster_check_directory(c);
+    if (ch->purges) {
+        cluster_run(c, PURGED_NS);
+        cluster_check_purged(c);
     }
 }
 
