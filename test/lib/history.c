@@ -299,10 +299,12 @@ static bool has_way(const struct history *h, const struct cluster_op *op,
                     const struct duty *duty)
 {
     const struct cluster_node *n = &h->cluster->nodes[op->node];
-    bool all = true;
+    enum pc_read_mode mode = n->node->settings.read_mode;
+    bool forced = mode == PC_READ_MODE_MAPPED || mode == PC_READ_MODE_ONE_SIDED;
+    bool all = op->verb != PC_VERB_GET || !forced || !h->forced_may_miss;
     for (unsigned k = 0; k < duty->n_holders && op->verb == PC_VERB_GET; k++) {
         all = all &&
-              (n->node->settings.read_mode != PC_READ_MODE_MAPPED ||
+              (mode != PC_READ_MODE_MAPPED ||
                h->cluster->nodes[duty->holders[k].node].machine == n->machine);
     }
     return all;

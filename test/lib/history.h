@@ -25,6 +25,8 @@ struct history
     uint64_t grace_ns;     /* So long after its end a trouble excuses. */
     uint64_t patience_ns;  /* Only who had so much time may not be late. */
     bool moves_excuse;     /* Joins, leaves and their settle windows do. */
+    bool forced_may_miss;  /* Reads in a mode that the settings force: a node
+                            * that lacked memory may not know all regions. */
     bool is_off;           /* Writes down, and does not judge. */
     uint64_t unsettled_ns; /* When the cluster was last not settled. */
     struct history_word *words;

@@ -311,6 +311,25 @@ static void words_of_an_old_connection_come_too_late(void **state)
     }
 }
 
+/* Two nodes of one machine hold values of different length under one key, and
+ * one of them looks at the other's memory for the first time. */
+static void another_length_is_found_in_a_neighbours_memory(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(91);
+    cluster_start(c, 0, 0, SETTINGS "read_mode=mapped");
+    cluster_start(c, 1, 1, SETTINGS);
+    cluster_start(c, 2, 0, SETTINGS "read_mode=mapped");
+    cluster_settle(c, 30 * PC_S);
+    struct cluster_call put = {
+        .node = 0, .verb = PC_VERB_PUT, .words = "x", .version = 1};
+    cluster_wait(cluster_begin(c, &put));
+    assert_int_equal(cluster_do(c, 2, PC_VERB_PUT, "x"), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "x"), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "x"), PEERCACHE_OK);
+    end(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +344,7 @@ int main(void)
         cmocka_unit_test(two_nodes_that_do_not_reach_each_other_stay_members),
         cmocka_unit_test(clocks_that_go_wrong_make_nobody_dead),
         cmocka_unit_test(words_of_an_old_connection_come_too_late),
+        cmocka_unit_test(another_length_is_found_in_a_neighbours_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
