@@ -24,7 +24,7 @@ with_long=no
 for option in "$@"; do
     case $option in
     --ci) with_ci=yes ;;
-    --long) with_long=yes TOTAL_S=7200 ;;
+    --long) with_long=yes TOTAL_S=18000 ;;
     *) sed -n '2,11s/^# \?//p' "$0" && exit 2 ;;
     esac
 done
@@ -203,21 +203,47 @@ stage_threads() {
     build/test/integration/test_integration_store_threads 60
 }
 
+# Random schedules of simulated clusters, beyond those of ctest: parts of the
+# seeds side by side.
+random_seeds() { # seeds, first one
+    local part=$((($1 + JOBS - 1) / JOBS)) at=$2 status=0 pid
+    local pids=()
+    while [ "$at" -lt $(($2 + $1)) ]; do
+        build/test/sim/test_sim_random "$part" "$at" &
+        pids+=($!)
+        at=$((at + part))
+    done
+    for pid in "${pids[@]}"; do
+        wait "$pid" || status=1
+    done
+    return $status
+}
+
+stage_random() {
+    random_seeds 2000 1
+}
+
 stage_seeds() {
-    build/test/sim/test_sim_random 10000 100000
+    random_seeds 100000 100000
+}
+
+# Nine gigabytes, five minutes a seed.
+stage_thousand() {
+    build/test/sim/test_sim_thousand 20 1 1000
 }
 
 stage_bench() {
-    test/bench/ratios.sh build/bin
+    test/bench/ratios.sh build/bin && build/bin/peercache-bench-cluster
 }
 
-export -f configure run_ctest free_port
+export -f random_seeds configure run_ctest free_port
 export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_checks stage_format stage_install stage_examples stage_ucx \
     stage_model \
     stage_asan stage_asan_ucx stage_tsan_ucx \
     stage_wheels stage_sglang stage_sglang_file stage_sglang_pair \
-    stage_tsan stage_rules stage_hosts stage_hosts_long stage_demo stage_threads stage_seeds stage_bench
+    stage_tsan stage_rules stage_hosts stage_hosts_long stage_demo stage_threads \
+    stage_random stage_seeds stage_thousand stage_bench
 
 # ---- Running them -----------------------------------------------------------
 
@@ -353,12 +379,14 @@ if [ $with_ci = yes ]; then
     stage tsan 900 setup
     stage tsan_ucx 900 tsan
     stage threads 120 build
+    stage random 200 build
     stage rules 900 setup
     stage hosts 420 build
     stage demo 300 setup
 fi
 if [ $with_long = yes ]; then
-    stage seeds 1200 build
+    stage seeds 5400 build
+    stage thousand 6000 build
     stage hosts_long 600 build
     stage bench 600 build
 fi
