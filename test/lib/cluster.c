@@ -321,6 +321,7 @@ static void start(struct cluster *c, int i)
     n->is_slow = false;
     n->awake_ns = cluster_now(c);
     n->view_seen = 0;
+    n->joined_ns = 0;
     n->trouble_ns = 0;
 }
 
@@ -582,10 +583,12 @@ static void note_troubles(struct cluster *c)
         if (n->state == CLUSTER_DOWN) {
             continue;
         }
+        if (n->joined_ns == 0 && pc_cluster_is_joined(n->node->cluster)) {
+            n->joined_ns = now;
+        }
         uint64_t broke = pc_sim_host_broke_ns(n->host);
         if (n->frozen || n->is_cut || n->is_slow ||
-            n->state == CLUSTER_CLOSING ||
-            !pc_cluster_is_joined(n->node->cluster)) {
+            n->state == CLUSTER_CLOSING) {
             n->trouble_ns = now;
         } else if (broke > n->trouble_ns) {
             n->trouble_ns = broke;

@@ -48,6 +48,7 @@ struct cluster_node
     uint64_t closing_ns; /* When its end began. */
     unsigned n_running;  /* Operations of the test. */
     uint64_t view_seen;
+    uint64_t joined_ns; /* When it was first seen to be a member; 0: not yet. */
     uint64_t trouble_ns; /* When it was last stopped, cut off, slow, closing or
                           * lost a connection. */
     char settings[512];  /* What it was started with. */

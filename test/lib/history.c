@@ -246,7 +246,7 @@ static bool is_well(const struct history *h, const struct cluster_node *n,
                     uint64_t since_ns)
 {
     if (n->state != CLUSTER_UP || n->frozen || n->is_cut || n->is_slow ||
-        !pc_cluster_is_joined(n->node->cluster)) {
+        n->joined_ns == 0 || n->joined_ns > since_ns) {
         return false;
     }
     uint64_t last = pc_sim_host_broke_ns(n->host);
@@ -287,7 +287,7 @@ static bool duty_holds(const struct history *h, const struct history_word *word,
         const struct cluster_node *n = &c->nodes[holder->node];
         struct pc_place place;
         all = n->state == CLUSTER_UP && n->incarnation == holder->incarnation &&
-              is_well(h, n, since_ns) &&
+              n->joined_ns <= duty->since_ns && is_well(h, n, since_ns) &&
               holds(c, holder->node, word->digest, &place) &&
               place.generation == holder->generation;
     }
