@@ -35,7 +35,8 @@ struct history_word
 {
     struct pc_digest digest;
     char word[WORD_LEN];
-    unsigned next; /* Place of the next duty. */
+    uint64_t gone_ns; /* When a holder last gave it up. */
+    unsigned next;    /* Place of the next duty. */
     struct duty duties[DUTIES_MAX];
 };
 
@@ -107,6 +108,8 @@ static struct history_word *get_word(struct history *h, struct pc_digest digest,
         at = (int)h->n_words++;
         memset(&h->words[at], 0, sizeof(h->words[at]));
         h->words[at].digest = digest;
+    }
+    if (h->words[at].word[0] == '\0') {
         snprintf(h->words[at].word, WORD_LEN, "%s", text);
     }
     return &h->words[at];
@@ -123,10 +126,13 @@ void history_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     static const char *const whys[] = {"evicts", "removes", "replaces"};
     const struct cluster_node *n = arg;
     struct history *h = n->cluster->history;
-    if (h == NULL || find_digest(h, place->digest) < 0) {
+    if (h == NULL) {
         return;
     }
-    struct history_event *event = add_event(h, find_digest(h, place->digest));
+    /* It may go before the operation that put it has ended. */
+    struct history_word *word = get_word(h, place->digest, "");
+    word->gone_ns = cluster_now(n->cluster);
+    struct history_event *event = add_event(h, (int)(word - h->words));
     event->node = (int)(n - n->cluster->nodes);
     snprintf(event->text, sizeof(event->text), "%s generation %" PRIu64,
              whys[why], place->generation);
@@ -199,6 +205,10 @@ static void add_holder(struct cluster *c, struct duty *duty, int i,
     }
 }
 
+static bool is_well(const struct history *h, const struct cluster_node *n,
+                    uint64_t since_ns);
+static void tell(const struct history *h, const struct history_word *word);
+
 /* The putter itself has it; else some of those who had it before. */
 static void on_put(struct history *h, const struct cluster_op *op,
                    struct history_word *word, size_t length)
@@ -218,6 +228,12 @@ static void on_put(struct history *h, const struct cluster_op *op,
     }
     if (duty.n_holders > 0) {
         add_duty(h, word, &duty);
+    } else if (!h->is_off && word->gone_ns < op->started_ns &&
+               is_well(h, &c->nodes[op->node], op->started_ns) &&
+               h->unsettled_ns < op->started_ns && cluster_is_settled(c)) {
+        tell(h, word);
+        cluster_fail(c, "I8: %s put %s: OK, and nobody holds it",
+                     cluster_name(op->node), word->word);
     }
 }
 
