@@ -359,12 +359,12 @@ void cluster_restart(struct cluster *c, int i)
 void cluster_stop(struct cluster *c, int i)
 {
     cluster_trace(c, "%s begins to end", cluster_name(i));
+    c->nodes[i].state = CLUSTER_CLOSING; /* It ends calls from within. */
     c->acting = i;
     pc_engine_refresh(&c->nodes[i].node->engine);
     pc_node_begin_close(c->nodes[i].node);
     c->wants[i] = true;
     c->acting = -1;
-    c->nodes[i].state = CLUSTER_CLOSING;
     c->nodes[i].closing_ns = cluster_now(c);
 }
 
