@@ -68,6 +68,7 @@ bool pc_publish_barrier(struct peercache_node *node, struct pc_barrier *barrier,
         }
         barrier->marks[barrier->n_marks].incarnation = box->owner.incarnation;
         barrier->marks[barrier->n_marks++].settled = box->n_added;
+        pc_fifo_hurry(box);
     }
     pc_list_push_back(&pub->barriers, &barrier->link);
     pc_engine_timer_init(&barrier->deadline, barrier_late);

@@ -8,6 +8,7 @@
 #define RETRY_NS            (100 * PC_MS)
 #define FOREIGN_NS          (20 * PC_MS)
 #define MESSAGE_NS          (2 * PC_S)
+#define LINGER_NS           (20 * PC_MS)
 /* An owner that was held dead for longer has purged what it had of us. */
 #define PARKED_NS (60 * PC_S)
 
@@ -240,6 +241,7 @@ static bool send_message(struct pc_outbox *box, struct pc_peer *peer)
             sent = true;
         } else if (start_message(box, peer, records, kinds, n + n_live)) {
             note_sent(box, moved, n, n_live, n_taken);
+            pc_metrics_add(&box->node->metrics, PC_METRIC_PUBLISH_MESSAGES, 1);
             moved = NULL;
             sent = true;
         }
@@ -250,6 +252,33 @@ static bool send_message(struct pc_outbox *box, struct pc_peer *peer)
     return sent;
 }
 
+static bool is_urgent(const struct pc_outbox *box)
+{
+    return box->n_settled < box->urgent || box->n >= ENTRIES_PER_MESSAGE;
+}
+
+static void linger_over(struct pc_timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    struct pc_outbox *box = PC_CONTAINER_OF(timer, struct pc_outbox, linger);
+    box->lingering = false;
+    box->urgent = box->n_added;
+    send_next(box);
+}
+
+/* Only retracts are queued, and moved records that are not due. */
+static void wait_for_company(struct pc_outbox *box)
+{
+    struct pc_engine *e = &box->node->engine;
+    if (box->n_moved > 0) {
+        pc_engine_timer_start(e, &box->pace, box->moved_ns);
+    }
+    if (box->n > 0 && !box->lingering) {
+        box->lingering = true;
+        pc_engine_timer_start(e, &box->linger, pc_engine_now(e) + LINGER_NS);
+    }
+}
+
 static void send_next(struct pc_outbox *box)
 {
     struct pc_engine *e = &box->node->engine;
@@ -257,14 +286,21 @@ static void send_next(struct pc_outbox *box)
         box->n + box->n_moved == 0) {
         return;
     }
-    if (box->n == 0 && pc_engine_now(e) < box->moved_ns) {
-        pc_engine_timer_start(e, &box->pace, box->moved_ns);
+    bool lane_is_due = box->n_moved > 0 && pc_engine_now(e) >= box->moved_ns;
+    if (!lane_is_due && !is_urgent(box)) {
+        wait_for_company(box);
         return;
     }
     struct pc_peer *peer = pc_peers_learn(&box->node->peers, &box->owner);
     if (peer == NULL || !pc_peer_is_usable(peer) || !send_message(box, peer)) {
         wait_and_retry(box, RETRY_NS);
     }
+}
+
+void pc_fifo_hurry(struct pc_outbox *box)
+{
+    box->urgent = box->n_added;
+    want_send(box);
 }
 
 void pc_fifo_step(struct peercache_node *node)
@@ -317,6 +353,7 @@ struct pc_outbox *pc_fifo_get(struct peercache_node *node,
     pc_list_init(&box->todo);
     pc_engine_timer_init(&box->retry, retry_now);
     pc_engine_timer_init(&box->pace, pace_over);
+    pc_engine_timer_init(&box->linger, linger_over);
     if (!pc_map_put(&pub->by_incarnation, pc_map_key(owner->incarnation),
                     (uint64_t)(uintptr_t)box)) {
         pc_free(box);
@@ -387,6 +424,9 @@ bool pc_fifo_add(struct peercache_node *node, const struct pc_member *owner,
     entry->publication = publication;
     box->n++;
     box->n_added++;
+    if (kind == PC_PUBLISH) {
+        box->urgent = box->n_added;
+    }
     node->publisher.n_entries++;
     want_send(box);
     return true;
@@ -417,6 +457,8 @@ static void stop_sending(struct pc_outbox *box)
     }
     pc_engine_timer_stop(e, &box->retry);
     pc_engine_timer_stop(e, &box->pace);
+    pc_engine_timer_stop(e, &box->linger);
+    box->lingering = false;
     box->waiting = false;
     pc_list_remove(&box->todo);
 }

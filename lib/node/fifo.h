@@ -13,6 +13,10 @@
  * for the other: a put never waits behind a long move. The lane is throttled:
  * PC_MOVED_PER_MESSAGE records each PC_MOVED_EVERY_NS and owner.
  *
+ * A retract that nobody waits for goes with the next publish to the same owner,
+ * so a full pool costs no more messages a put than an empty one; or without
+ * one, when it has waited for 20 ms or a message is full.
+ *
  * The FIFO of an owner that is held dead is parked: nothing is sent, nobody
  * waits for it, and it goes on should the owner refute. With the engine's role.
  */
@@ -51,7 +55,10 @@ struct pc_outbox
     struct pc_outbox_entry *entries; /* A ring. */
     size_t capacity, head, n;
     uint64_t n_added, n_settled; /* In all: for barriers. */
-    struct pc_digest *moved;     /* A ring. */
+    uint64_t urgent; /* Somebody waits for the first so many to be settled. */
+    struct pc_timer linger; /* Then all are urgent. */
+    bool lingering;
+    struct pc_digest *moved; /* A ring. */
     size_t moved_capacity, moved_head, n_moved;
     uint64_t moved_ns; /* No moved record is sent before. */
 
@@ -88,6 +95,8 @@ bool pc_fifo_move(struct peercache_node *node, const struct pc_member *owner,
 /* The view changed: park the FIFOs of the dead, end those of who never comes
  * back, go on with those of who is back. */
 void pc_fifo_view(struct peercache_node *node);
+/* Somebody waits for what is queued by now. */
+void pc_fifo_hurry(struct pc_outbox *box);
 /* Send what can be sent. */
 void pc_fifo_step(struct peercache_node *node);
 /* A peer is back: go on with its FIFO. */

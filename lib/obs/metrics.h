@@ -134,6 +134,8 @@
     X(SHARD_REFUSED, COUNTER, "directory_refused_total", "side=\"owner\"",     \
       "records refused because a shard is full: ours by others, and others' "  \
       "here")                                                                  \
+    X(PUBLISH_MESSAGES, COUNTER, "publish_messages_total", "",                 \
+      "messages of publishes and retracts sent to owners")                     \
     X(FIFO_DROPPED, COUNTER, "publish_dropped_total", "",                      \
       "publishes and retracts dropped at the bound of a queue")                \
     X(PEER_SUSPECTED, COUNTER, "peer_suspected_total", "",                     \
