@@ -8,6 +8,8 @@
  * tests: times depend on the machine. Exit status 0: measured, met or not.
  */
 #include "store/store.h"
+#include <peercache/peercache.h>
+
 #include "base/digest.h"
 #include "base/rand.h"
 #include "store/extent.h"
@@ -18,10 +20,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { PAGE = 128 << 10, N_SOURCES = 64, THREADS_MAX = 2 };
+enum { PAGE = 128 << 10, N_SOURCES = 64, THREADS_MAX = 2, BATCH = 32 };
 
-#define POOL (512ull << 20)
+/* Half of the default size of a pool. */
+#define POOL (2048ull << 20)
 
 static uint64_t now_ns(void)
 {
@@ -118,7 +122,7 @@ static double median(double *values, size_t n)
  */
 static void bench_extents(double seconds)
 {
-    enum { LIVE = 1000000, BATCH = 4096 };
+    enum { LIVE = 1000000, AT_ONCE = 4096 };
     static struct
     {
         uint32_t first, n;
@@ -137,7 +141,7 @@ static void bench_extents(double seconds)
     uint64_t begin = now_ns();
     uint64_t end = begin + (uint64_t)(seconds * 1e9);
     while (now_ns() < end) {
-        for (int i = 0; i < BATCH; i++) {
+        for (int i = 0; i < AT_ONCE; i++) {
             uint64_t x = pc_rand_u64(&rand);
             uint32_t at = (uint32_t)(x >> 32) % LIVE;
             uint32_t n = 1 + (uint32_t)(x % 8);
@@ -150,7 +154,7 @@ static void bench_extents(double seconds)
             }
             live[at].n = n;
         }
-        n_done += BATCH;
+        n_done += AT_ONCE;
     }
     double ns = (double)(now_ns() - begin) / (double)n_done;
     row("extents: allocation + free at 1 M live, ns", ns, 0, 300, true);
@@ -288,15 +292,42 @@ struct lane
     size_t n_times, max_times;
 };
 
+/* What pages are put into: a store, a node, or (neither) memory. */
 struct arena
 {
-    struct pc_store *store; /* NULL: the raw loop. */
+    struct pc_store *store;
+    peercache_node_t *node;
     unsigned char *raw;
     unsigned char *sources;
     unsigned n_lanes;
     bool checksum;
     uint64_t end_ns;
 };
+
+/* Through the public interface, a batch of new keys. */
+static void put_batch(struct lane *lane)
+{
+    peercache_item_t items[BATCH];
+    peercache_piece_t pieces[BATCH];
+    char keys[BATCH][32];
+    peercache_op_params_t params = {.struct_size = sizeof(params),
+                                    .item_size = sizeof(items[0])};
+    memset(items, 0, sizeof(items));
+    for (int i = 0; i < BATCH; i++) {
+        uint64_t n = lane->next++;
+        (void)snprintf(keys[i], sizeof(keys[i]), "%u-%020llu", lane->number,
+                       (unsigned long long)n);
+        pieces[i] = (peercache_piece_t){
+            lane->arena->sources + (n % N_SOURCES) * PAGE, PAGE};
+        items[i].key = keys[i];
+        items[i].key_len = strlen(keys[i]);
+        items[i].pieces = &pieces[i];
+        items[i].n_pieces = 1;
+    }
+    require(peercache_put(lane->arena->node, items, BATCH, &params, NULL) ==
+                PEERCACHE_OK,
+            "a put of the node");
+}
 
 static void put_page(struct lane *lane)
 {
@@ -329,8 +360,13 @@ static void *lane_main(void *arg)
 {
     struct lane *lane = arg;
     for (uint64_t before = now_ns(); before < lane->arena->end_ns;) {
-        put_page(lane);
-        lane->n_done++;
+        if (lane->arena->node != NULL) {
+            put_batch(lane);
+            lane->n_done += BATCH;
+        } else {
+            put_page(lane);
+            lane->n_done++;
+        }
         uint64_t after = now_ns();
         if (lane->times != NULL && lane->n_times < lane->max_times) {
             lane->times[lane->n_times++] = (double)(after - before);
@@ -374,59 +410,119 @@ static double tail(struct lane *lane)
            lane->times[lane->n_times / 2];
 }
 
-/* Slices of ours and of the limit alternate; the median of their ratios. */
-static void bench_puts(double seconds)
+enum { SLICE_NS = 20000000, PAIRS_MAX = 1000 };
+
+static size_t pairs_of(double seconds)
 {
-    enum { SLICE_NS = 20000000, PAIRS_MAX = 1000, TIMES = 1 << 20 };
-    unsigned char *memory = map(POOL, true);
-    unsigned char *raw = map(POOL, true);
-    unsigned char *sources = map((uint64_t)N_SOURCES * PAGE, true);
-    struct pc_store *store = make_store(memory, POOL);
-    struct lane ours[THREADS_MAX] = {{0}};
-    struct lane limit[THREADS_MAX] = {{0}};
-    struct arena a = {.store = store, .sources = sources};
-    struct arena b = {.raw = raw, .sources = sources, .checksum = true};
-    size_t n_pairs = (size_t)(seconds * 1e9 / (2.0 * SLICE_NS));
-    n_pairs = n_pairs < PAIRS_MAX ? n_pairs : PAIRS_MAX;
+    size_t n = (size_t)(seconds * 1e9 / (2.0 * SLICE_NS));
+    return n < PAIRS_MAX ? n + 1 : PAIRS_MAX;
+}
+
+/* Slices of ours and of the limit alternate; the median of their ratios. */
+static void bench_rates(struct arena *ours, struct arena *limit,
+                        const char *name, double seconds)
+{
+    struct lane our_lanes[THREADS_MAX] = {{0}};
+    struct lane limit_lanes[THREADS_MAX] = {{0}};
+    double ratios[PAIRS_MAX];
+    size_t n_pairs = pairs_of(seconds);
     for (unsigned n_lanes = 1; n_lanes <= THREADS_MAX; n_lanes++) {
-        double ratios[PAIRS_MAX];
-        a.n_lanes = n_lanes;
-        b.n_lanes = n_lanes;
-        (void)run(&a, ours, 500000000); /* Full from here on. */
+        ours->n_lanes = n_lanes;
+        limit->n_lanes = n_lanes;
+        (void)run(ours, our_lanes, 500000000); /* Full from here on. */
         for (size_t i = 0; i < n_pairs; i++) {
-            double rate = run(&a, ours, SLICE_NS);
-            ratios[i] = rate / run(&b, limit, SLICE_NS);
+            double rate = run(ours, our_lanes, SLICE_NS);
+            ratios[i] = rate / run(limit, limit_lanes, SLICE_NS);
         }
         char what[80];
-        (void)snprintf(what, sizeof(what),
-                       "put of 128 KiB when full of memcpy + XXH3, %u thread%s",
-                       n_lanes, n_lanes > 1 ? "s" : "");
+        (void)snprintf(what, sizeof(what), "%s, %u thread%s", name, n_lanes,
+                       n_lanes > 1 ? "s" : "");
         row(what, median(ratios, n_pairs), 3, 0.90, false);
     }
-    a.n_lanes = 1;
-    b.n_lanes = 1;
-    b.checksum = false;
-    ours[0].times = calloc(TIMES, sizeof(double));
-    limit[0].times = calloc(TIMES, sizeof(double));
-    ours[0].max_times = TIMES;
-    limit[0].max_times = TIMES;
-    require(ours[0].times != NULL && limit[0].times != NULL, "memory");
-    for (size_t i = 0; i < n_pairs; i++) {
-        (void)run(&a, ours, SLICE_NS);
-        (void)run(&b, limit, SLICE_NS);
+}
+
+static void bench_tail(struct arena *ours, struct arena *limit, double seconds)
+{
+    enum { TIMES = 1 << 20 };
+    struct lane our_lane = {.times = calloc(TIMES, sizeof(double)),
+                            .max_times = TIMES,
+                            .next = 1ull << 40};
+    struct lane limit_lane = {.times = calloc(TIMES, sizeof(double)),
+                              .max_times = TIMES};
+    require(our_lane.times != NULL && limit_lane.times != NULL, "memory");
+    ours->n_lanes = 1;
+    limit->n_lanes = 1;
+    limit->checksum = false;
+    for (size_t i = 0; i < pairs_of(seconds); i++) {
+        (void)run(ours, &our_lane, SLICE_NS);
+        (void)run(limit, &limit_lane, SLICE_NS);
     }
-    double at_put = tail(&ours[0]);
-    double at_copy = tail(&limit[0]);
+    double at_put = tail(&our_lane);
+    double at_copy = tail(&limit_lane);
     row("put when full: p99/p50 over that of memcpy", at_put / at_copy, 2, 1.5,
         true);
     printf("|   p99/p50 %.2f (p50 %.1f us) over %.2f (p50 %.1f us)\n", at_put,
-           ours[0].times[ours[0].n_times / 2] / 1e3, at_copy,
-           limit[0].times[limit[0].n_times / 2] / 1e3);
-    free(ours[0].times);
-    free(limit[0].times);
-    pc_store_destroy(store);
+           our_lane.times[our_lane.n_times / 2] / 1e3, at_copy,
+           limit_lane.times[limit_lane.n_times / 2] / 1e3);
+    free(our_lane.times);
+    free(limit_lane.times);
+}
+
+static void bench_store_puts(unsigned char *sources, double seconds)
+{
+    unsigned char *memory = map(POOL, true);
+    unsigned char *raw = map(POOL, true);
+    struct arena ours = {.store = make_store(memory, POOL), .sources = sources};
+    struct arena limit = {.raw = raw, .sources = sources, .checksum = true};
+    bench_rates(&ours, &limit, "store: put of 128 KiB when full", seconds);
+    bench_tail(&ours, &limit, seconds);
+    pc_store_destroy(ours.store);
     (void)munmap(memory, POOL);
     (void)munmap(raw, POOL);
+}
+
+static void set(peercache_config_t *config, const char *name, const char *value)
+{
+    require(peercache_config_set(config, name, value) == PEERCACHE_OK, name);
+}
+
+/* A cluster of one: what a put costs beside the copy when nobody else has to
+ * be told. */
+static void bench_node_puts(unsigned char *sources, double seconds)
+{
+    peercache_config_t *config;
+    peercache_node_t *node;
+    char name[32];
+    (void)snprintf(name, sizeof(name), "bench-%d", (int)getpid());
+    require(peercache_config_create(&config) == PEERCACHE_OK, "configuration");
+    set(config, "cluster_name", name);
+    set(config, "node_id", name);
+    set(config, "control_bind_host", "127.0.0.1");
+    set(config, "global_segment_size", "2GiB");
+    set(config, "disk_enabled", "false");
+    set(config, "metrics_enabled", "false");
+    set(config, "log_level", "error");
+    require(peercache_node_create(config, &node) == PEERCACHE_OK &&
+                peercache_node_wait_ready(node, 10000000000u) == PEERCACHE_OK,
+            "the node");
+    peercache_config_destroy(config);
+    /* As the node's pool: faulted in, in the kernel's default pages. */
+    unsigned char *raw = map(POOL, false);
+    memset(raw, 0, POOL);
+    struct arena ours = {.node = node, .sources = sources};
+    struct arena limit = {.raw = raw, .sources = sources, .checksum = true};
+    bench_rates(&ours, &limit, "node of one: put of 32 x 128 KiB when full",
+                seconds);
+    peercache_node_destroy(node);
+    (void)munmap(raw, POOL);
+}
+
+static void bench_puts(double seconds)
+{
+    unsigned char *sources = map((uint64_t)N_SOURCES * PAGE, true);
+    printf("| of memcpy + XXH3:\n");
+    bench_store_puts(sources, seconds);
+    bench_node_puts(sources, seconds);
     (void)munmap(sources, (uint64_t)N_SOURCES * PAGE);
 }
 
