@@ -74,6 +74,7 @@ DEFAULTS: dict[str, str] = {
     "copy_threads": "1",
     "max_inflight": "1024",
     "location_cache": "65536",
+    "directory_records": "16777216",
     "global_segment_size": "4GiB",
     "region_size": "1GiB",
     "eviction_policy": "s3fifo",
