@@ -24,6 +24,7 @@
 #include "node/purge.h"
 #include "node/read.h"
 #include "node/repair.h"
+#include "node/resolver.h"
 #include "node/rings.h"
 #include "obs/histogram.h"
 #include "obs/metrics.h"
@@ -31,8 +32,6 @@
 
 #include <pthread.h>
 #include <sys/types.h>
-
-#define PC_SEEDS_MAX 64
 
 /* What a simulated node gets instead of the machine. */
 struct pc_node_env
@@ -256,7 +255,8 @@ void pc_view_leave(peercache_node_t *node);
 void pc_view_fini(peercache_node_t *node);
 /* Step the membership's machine and perform what it asks for. */
 void pc_view_step(peercache_node_t *node, const struct pc_cluster_event *event);
-/* No new values here, no range of the directory; reads go on. */
+/* From then on it owns no range of the directory and is no master; what it
+ * holds is still read. */
 void pc_view_drain(peercache_node_t *node);
 void pc_view_republishing(peercache_node_t *node, bool busy);
 /* Wait until there is a view to work with; true: there is one now. */
@@ -278,12 +278,6 @@ void pc_members_fetch(peercache_node_t *node, struct pc_peer *peer);
 void pc_members_lost(peercache_node_t *node, struct pc_peer *peer);
 
 /* seeds.c: addresses of seeds, and the discovery port. */
-struct pc_resolver;
-struct pc_resolved
-{
-    char address[PC_ADDRESS_MAX];
-    int name;
-};
 /* Takes discovery_addr apart; waits a little for names. */
 void pc_seeds_init(peercache_node_t *node, bool is_simulated);
 void pc_seeds_prepare(peercache_node_t *node); /* Before the cluster starts. */

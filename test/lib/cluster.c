@@ -283,11 +283,11 @@ static void start(struct cluster *c, int i)
           "discovery_addr=10.0.0.1:31998,10.0.0.2:31998 allow_insecure=true "
           "global_segment_size=2mib region_size=1mib disk_enabled=false "
           "metrics_enabled=false location_cache=1024");
-    apply(c, config, c->settings);
-    apply(c, config, n->settings);
     char id[32];
     snprintf(id, sizeof(id), "node_id=%s", name);
     apply(c, config, id);
+    apply(c, config, c->settings);
+    apply(c, config, n->settings);
     struct pc_node_env env = {
         .link_ops = pc_sim_link(),
         .link_world = n->host,
