@@ -8,11 +8,7 @@
 
 #include <string.h>
 
-/* Members, and members of former views, that one message can take whatever
- * their names are. */
-#define PART_MEMBERS 2048
-#define PART_VIEWED  (3 * PC_NODES_MAX)
-#define PROBES_MAX   64 /* Under way for others. */
+#define PROBES_MAX 64 /* Under way for others. */
 
 /* A question of the membership to another node. */
 struct ask
@@ -195,15 +191,15 @@ static bool tell_part(struct pc_conn *conn, const struct pc_msg_table *part)
 /* Take members off the table's front until the rest fits. */
 static bool tell_members(struct pc_conn *conn, struct pc_msg_table *table)
 {
-    while (table->n_members > PART_MEMBERS) {
+    while (table->n_members > PC_TABLE_PART) {
         struct pc_msg_table part = *table;
-        part.n_members = PART_MEMBERS;
+        part.n_members = PC_TABLE_PART;
         part.n_former = 0;
         if (!tell_part(conn, &part)) {
             return false;
         }
-        table->members += PART_MEMBERS;
-        table->n_members -= PART_MEMBERS;
+        table->members += PC_TABLE_PART;
+        table->n_members -= PC_TABLE_PART;
     }
     return true;
 }
@@ -215,9 +211,10 @@ static bool tell_former(struct pc_conn *conn, struct pc_msg_table *table)
         size_t n = 0;
         part.n_members = 0;
         part.n_former = 0;
-        while (part.n_former < table->n_former &&
-               (part.n_former == 0 ||
-                n + table->former[part.n_former].n_members <= PART_VIEWED)) {
+        while (
+            part.n_former < table->n_former &&
+            (part.n_former == 0 || n + table->former[part.n_former].n_members <=
+                                       PC_TABLE_PART_VIEWED)) {
             n += table->former[part.n_former++].n_members;
         }
         if (!tell_part(conn, &part)) {
@@ -236,11 +233,16 @@ bool pc_members_tell(struct pc_conn *conn, struct pc_msg *msg)
     for (uint32_t i = 0; i < table->n_former; i++) {
         n += table->former[i].n_members;
     }
-    if (n > PART_MEMBERS &&
-        (!tell_former(conn, table) || !tell_members(conn, table))) {
-        return false;
+    /* Whole if it fits: then each name is said once. */
+    peercache_status_t status = PEERCACHE_INVALID;
+    if (n <= PC_TABLE_DECODED_MAX) {
+        status = pc_conn_send(conn, msg, NULL, 0, NULL, NULL);
     }
-    return pc_conn_send(conn, msg, NULL, 0, NULL, NULL) == PEERCACHE_OK;
+    if (status == PEERCACHE_INVALID) {
+        return tell_former(conn, table) && tell_members(conn, table) &&
+               pc_conn_send(conn, msg, NULL, 0, NULL, NULL) == PEERCACHE_OK;
+    }
+    return status == PEERCACHE_OK;
 }
 
 static void perform_table(struct peercache_node *node,

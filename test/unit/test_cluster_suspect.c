@@ -481,6 +481,52 @@ static void a_part_of_a_table_makes_nobody_a_member(void **state)
     net_fini(&net);
 }
 
+static struct pc_member longest(uint32_t i)
+{
+    struct pc_member m =
+        other("x", (UINT64_MAX >> 1) + i, UINT64_MAX - 1, PC_MEMBER_DRAINING);
+    memset(m.id.text, 'n', PC_NODE_ID_MAX);
+    m.id.text[PC_NODE_ID_MAX] = '\0';
+    (void)snprintf(m.id.text, 6, "%05u", i);
+    m.id.text[5] = 'n';
+    memset(m.address, 'a', PC_ADDRESS_MAX - 1);
+    m.host = UINT64_MAX;
+    m.admission = UINT32_MAX;
+    m.role = PC_ROLE_CLIENT;
+    return m;
+}
+
+static void the_largest_parts_of_a_table_fit_into_a_message(void **state)
+{
+    (void)state;
+    struct pc_member *many = pc_alloc(PC_NODES_MAX, sizeof(*many));
+    assert_non_null(many);
+    for (uint32_t i = 0; i < PC_NODES_MAX; i++) {
+        many[i] = longest(i);
+    }
+    struct pc_msg_view view = {1, PC_TABLE_PART_VIEWED, many};
+    struct pc_msg msg = {.type = PC_MSG_TABLE};
+    msg.u.table.members = many;
+    for (int part = 0; part < 2; part++) {
+        uint8_t *bytes;
+        size_t len;
+        struct pc_arena arena;
+        struct pc_msg read;
+        msg.u.table.n_members = part == 0 ? PC_TABLE_PART : 0;
+        msg.u.table.n_former = part == 0 ? 0 : 1;
+        msg.u.table.former = part == 0 ? NULL : &view;
+        assert_int_equal(pc_msg_encode(&msg, &bytes, &len), PEERCACHE_OK);
+        assert_true(len <= PC_HEAD_MAX);
+        pc_arena_init(&arena, 0);
+        assert_int_equal(
+            pc_msg_decode((struct pc_blob){bytes, len}, &arena, &read),
+            PEERCACHE_OK);
+        pc_arena_fini(&arena);
+        pc_free(bytes);
+    }
+    pc_free(many);
+}
+
 /* ---- Merging ---------------------------------------------------------- */
 
 static struct pc_member random_word(struct pc_rand *r)
@@ -575,6 +621,7 @@ int main(void)
         cmocka_unit_test(a_seeds_address_may_move),
         cmocka_unit_test(a_difference_to_another_table_makes_the_receiver_ask),
         cmocka_unit_test(a_part_of_a_table_makes_nobody_a_member),
+        cmocka_unit_test(the_largest_parts_of_a_table_fit_into_a_message),
         cmocka_unit_test(words_give_one_table_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
