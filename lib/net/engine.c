@@ -352,12 +352,13 @@ peercache_status_t pc_engine_start(struct pc_engine *e)
     }
     /* relaxed: pthread_create orders it before the thread. */
     atomic_store_explicit(&e->holder, 0, memory_order_relaxed);
+    e->threaded = true; /* The thread reads it. */
     if (pthread_create(&e->thread, NULL, engine_main, e) != 0) {
+        e->threaded = false;
         pc_park_fini(&e->park);
         take(e);
         return PEERCACHE_NO_MEMORY;
     }
-    e->threaded = true;
     return PEERCACHE_OK;
 }
 
