@@ -225,9 +225,9 @@ def case_same_id(c):
         way(node)
         begin = time.monotonic()
         c.restart(node)
-        new = c.put_set(node)
-        for reader in nodes[:2]:
-            c.must_find(reader, new, "of the restarted node")
+        c.sets.remove(old)
+        c.put_set(node)
+        c.all_must_find(nodes[:2], "of the restarted node")
         c.wait(
             "one new incarnation",
             c.ttl + 10,
@@ -238,10 +238,7 @@ def case_same_id(c):
         )
         took = time.monotonic() - begin
         c.must_miss(nodes[0], old, "of the incarnation before")
-        c.sets.remove(old)
-        for reader in nodes:
-            for name in c.sets:
-                c.must_find(reader, name, "after the restart")
+        c.all_must_find(nodes, "after the restart")
         c.note(f"{way.__name__}: a member again everywhere in {took:.1f} s")
 
 
@@ -270,8 +267,7 @@ def case_seed_restarts(c):
     c.wait("4 members", 20, all_back)
     took = time.monotonic() - begin
     require(fewest == 3, f"a restarted seed shrank a view to {fewest}")
-    for name in c.sets:
-        c.must_find(seed, name, "by the restarted seed")
+    c.all_must_find([seed], "by the restarted seed")
     c.note(f"back in everybody's view in {took:.2f} s")
 
 
@@ -297,9 +293,7 @@ def case_silent_seed(c):
     begin = time.monotonic()
     c.start(nodes[4])
     joined_s = time.monotonic() - begin
-    for reader in nodes:
-        for name in c.sets:
-            c.must_find(reader, name, "with a silent seed")
+    c.all_must_find(nodes, "with a silent seed")
     c.note(f"4 nodes are one cluster in {took:.1f} s, a fifth joins in {joined_s:.1f} s")
 
 
@@ -340,14 +334,11 @@ def case_rolling(c):
         (c.end if i % 2 == 0 else c.kill)(node)
         c.sets.remove(name)
         reader = nodes[(i + 1) % 4]
-        for one in c.sets:
-            c.must_find(reader, one, f"while {node.name} restarts")
+        c.all_must_find([reader], f"while {node.name} restarts")
         c.restart(node)
         c.wait_members(4, c.ttl + 10)
         c.put_set(node)
-    for reader in nodes:
-        for name in c.sets:
-            c.must_find(reader, name, "after all were restarted")
+    c.all_must_find(nodes, "after all were restarted")
     c.note(f"all four in {time.monotonic() - begin:.1f} s")
 
 
@@ -366,9 +357,7 @@ def case_seeds_gone(c):
     c.wait_all_found(others, c.sets, c.ttl + 10)
     found_s = time.monotonic() - begin
     c.death_known(3, begin, others)
-    for reader in others:
-        for name in c.sets:
-            c.must_find(reader, name, "all seeds are dead")
+    c.all_must_find(others, "all seeds are dead")
     late = c.add_node(c.world.add_host(), "f")
     require(late.start() == "OK", "a new node does not start without seeds")
     answer = late.ask(f"ready {2 * c.heartbeat}")
@@ -417,9 +406,7 @@ def case_two_ids(c):
     c.wait("twice member_ttl", 4 * c.ttl, looked_long_enough)
     require(seen == {(3, incarnation)}, f"views with a double: {seen}")
     require(not double.is_joined(), "the double is a member")
-    for reader in nodes:
-        for name in c.sets:
-            c.must_find(reader, name, "beside a double")
+    c.all_must_find(nodes, "beside a double")
     log = double.log.read_text(errors="replace")
     require(" ERROR " in log or " WARN " in log, f"no word of it: {double.log}")
     c.kill(elder)
@@ -456,15 +443,11 @@ def case_take_over(c):
     c.wait_ready(newcomer, 15)
     c.wait_members(4, c.ttl + 10)
     c.put_set(newcomer)
-    for reader in c.up():
-        for name in c.sets:
-            c.must_find(reader, name, "after the port was taken over")
+    c.all_must_find(c.up(), "after the port was taken over")
     c.restart(holder)
     c.put_set(holder)
     c.wait_members(5, 5)
-    for reader in c.up():
-        for name in c.sets:
-            c.must_find(reader, name, "after its former holder is back")
+    c.all_must_find(c.up(), "after its former holder is back")
     c.note(f"the port is served again after {took:.2f} s")
 
 
@@ -485,9 +468,7 @@ def case_seed_names(c):
     c.wait_members(2, c.ttl + 10)
     c.start(nodes[3])
     c.start(nodes[4])
-    for reader in nodes[1:]:
-        for name in c.sets:
-            c.must_find(reader, name, "after the seed's name moved")
+    c.all_must_find(nodes[1:], "after the seed's name moved")
     c.note(f"one cluster by a name in {took:.1f} s; all found the seed where it moved")
 
 
