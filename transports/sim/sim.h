@@ -134,7 +134,8 @@ void pc_sim_break(struct pc_sim *sim, struct pc_sim_host *a,
  * arrives late_ns later, when new connections have long replaced them. */
 void pc_sim_break_late(struct pc_sim *sim, struct pc_sim_host *a,
                        struct pc_sim_host *b, uint64_t late_ns);
-/* When a connection of this host last broke; 0: never. */
+/* When a connection of this host last broke, or will have what it lost; 0:
+ * never. */
 uint64_t pc_sim_host_broke_ns(const struct pc_sim_host *host);
 /* Bytes that it sent on connections and received. */
 uint64_t pc_sim_host_bytes(const struct pc_sim_host *host);

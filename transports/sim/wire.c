@@ -250,6 +250,9 @@ void pc_sim_wire_push(struct pc_sim_wire *wire, int end,
     while (path.loss_ppm > 0 &&
            pc_sim_rand_below(sim, 1000000) < path.loss_ppm) {
         item->due_ns += RESEND_NS;
+        /* As good as cut off until then. */
+        from->broke_ns = item->due_ns;
+        to->broke_ns = item->due_ns;
     }
     if (item->kind != PC_SIM_ACK) {
         from->n_bytes += item->len + HEADER_BYTES;
