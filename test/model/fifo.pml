@@ -24,7 +24,13 @@ byte given = NONE; /* Of a slot given up, whose retract is not queued yet. */
 byte acked = NONE; /* Newest publish that the owner has acknowledged. */
 byte n_sealed;
 chan box = [4] of { mtype, byte };
-bool under_way; /* The head of the FIFO is on the wire. */
+bool under_way; /* The head of the FIFO is on the wire, */
+bool lane_under_way; /* or what moves. */
+byte n_moves = 1;
+bool moving; /* The key is in the lane of what moves to the owner. */
+#ifdef LANE_OLD
+byte moved; /* What it was when it was put there. */
+#endif
 bool repairing; /* A comparison is owed or running. */
 byte n_repairs = 1;
 
@@ -133,14 +139,15 @@ proctype Holder()
         }
     /* The FIFO. */
     :: atomic {
-            connected && !under_way && nempty(box) ->
+            connected && !under_way && !lane_under_way && nempty(box) ->
             box ? <kind, g>;
             wire ! kind, g;
             under_way = true;
             printf("holder: sends %e %d\n", kind, g)
         }
     :: atomic {
-            acks ? g ->
+            under_way && nempty(acks) ->
+            acks ? g;
             box ? kind, g;
             under_way = false;
             if
@@ -148,6 +155,45 @@ proctype Holder()
             :: else
             fi;
             printf("holder: %e %d is acknowledged\n", kind, g);
+            check()
+        }
+    /* The lane beside it, in which a key moves to a new owner: what the store
+     * holds is looked up when the message is made. */
+    :: atomic {
+            n_moves > 0 && held != NONE ->
+            n_moves--;
+            moving = true;
+#ifdef LANE_OLD
+            moved = held;
+#endif
+            printf("holder: the key is to move\n")
+        }
+    :: atomic {
+            connected && !under_way && !lane_under_way && moving ->
+#ifdef LANE_OLD
+            lane_under_way = true;
+            wire ! PUBLISH, moved;
+            printf("holder: moves %d\n", moved)
+#else
+            if
+            :: held == NONE -> moving = false
+            :: else ->
+                lane_under_way = true;
+                wire ! PUBLISH, held;
+                printf("holder: moves %d\n", held)
+            fi
+#endif
+        }
+    :: atomic {
+            lane_under_way && nempty(acks) ->
+            acks ? g;
+            lane_under_way = false;
+            moving = false;
+            if
+            :: g > acked -> acked = g
+            :: else
+            fi;
+            printf("holder: what moved is acknowledged: %d\n", g);
             check()
         }
     /* Repair. */
@@ -274,7 +320,8 @@ inline disconnect()
     :: else
     fi;
 #endif
-    under_way = false
+    under_way = false;
+    lane_under_way = false
 }
 
 proctype World()
@@ -322,7 +369,7 @@ proctype World()
 proctype Rest()
 {
     atomic {
-        n_sealed > 0 && given == NONE && empty(box) && empty(acks) &&
+        n_sealed > 0 && given == NONE && empty(box) && empty(acks) && !moving &&
         connected && cut == 0 && !dead && !repairing &&
 #ifdef NO_REPLACE
         empty(old_wire) &&
