@@ -156,7 +156,8 @@ static void a_retract_comes_after_its_publish(void **state)
         struct cluster *c = cluster_create(50 + how);
         cluster_start_all(c, 3, PATIENT "directory_replicas=3");
         pc_sim_cut(c->sim, c->nodes[0].host, c->nodes[2].host);
-        cluster_do(c, 0, PC_VERB_PUT, "x y z");
+        cluster_do(c, 0, PC_VERB_PUT, "w");
+        cluster_do(c, 0, PC_VERB_PUT, "x y z"); /* Behind w, not sent yet. */
         struct cluster_op *remove =
             cluster_begin_verb(c, 0, PC_VERB_REMOVE, "x z");
         cluster_wait(remove);
@@ -400,7 +401,7 @@ static void former_owners_are_asked_until_all_has_moved(void **state)
     char x[16];
     struct cluster *c = half_moved(71, x);
     all_ok(c, 0, PC_VERB_EXISTS, x);
-    cluster_run(c, 5 * PC_S); /* Ten times `settle`. */
+    cluster_run(c, 15 * PC_S); /* Thirty times `settle`. */
     all_ok(c, 0, PC_VERB_EXISTS, x);
     all_ok(c, 1, PC_VERB_GET, x);
     pc_sim_heal(c->sim, c->nodes[2].host, c->nodes[3].host);
@@ -424,37 +425,52 @@ static void a_newcomer_asks_the_owners_of_views_before_its_time(void **state)
     end(c);
 }
 
-/* base-unfinished: views change while records still move. */
+/* base-unfinished: what is put while d is a member, and a's records still move
+ * to e, is only with d; then d leaves, and b owns it as it would have before.
+ */
 static void a_move_that_is_interrupted_is_not_taken_for_done(void **state)
 {
     (void)state;
     char words[512] = "";
-    for (unsigned k = 0; k < 60; k++) {
+    bool was_put[1000] = {false};
+    struct cluster *c = cluster_create(80);
+    cluster_defaults(c, "heartbeat_interval=100ms member_ttl=60 settle=500ms "
+                        "vnodes=32 directory_replicas=1 location_cache=0");
+    for (int i = 0; i < 3; i++) {
+        cluster_start(c, i, (unsigned)i, "");
+    }
+    cluster_settle(c, 30 * PC_S);
+    all_ok(c, 0, PC_VERB_PUT, "m0 m1 m2 m3 m4 m5 m6 m7 m8 m9 m10 m11 m12");
+    cluster_start(c, 3, 3, "");
+    cluster_start(c, 4, 4, "");
+    pc_sim_cut(c->sim, c->nodes[0].host, c->nodes[4].host);
+    cluster_run(c, 3 * PC_S);
+    assert_non_null(
+        pc_cluster_find(c->nodes[0].node->cluster, c->nodes[3].incarnation));
+    for (unsigned k = 0, n = 0; k < 1000 && n < 20; k++) {
         char word[16];
-        snprintf(word, sizeof(word), "%sm%u", k == 0 ? "" : " ", k);
-        strcat(words, word);
-    }
-    for (uint64_t seed = 80; seed < 84; seed++) {
-        struct cluster *c = cluster_create(seed);
-        cluster_defaults(c, FAST "location_cache=0 directory_replicas=1");
-        for (int i = 0; i < 3; i++) {
-            cluster_start(c, i, (unsigned)i, "");
+        snprintf(word, sizeof(word), "s%u", k);
+        if (cluster_owns(c, 0, 3, word)) {
+            snprintf(words + strlen(words), sizeof(words) - strlen(words),
+                     "%s%s", n++ == 0 ? "" : " ", word);
+            was_put[k] = true;
         }
-        cluster_settle(c, 30 * PC_S);
-        cluster_start(c, 3, 3, "");
-        while (pc_cluster_find(c->nodes[0].node->cluster,
-                               c->nodes[3].incarnation) == NULL) {
-            cluster_run(c, PC_MS);
-        }
-        /* Puts under the view with d, which ends before they have moved. */
-        all_ok(c, 0, PC_VERB_PUT, words);
-        cluster_stop(c, 3);
-        cluster_run(c, 3 * PC_S);
-        cluster_settle(c, 30 * PC_S);
-        cluster_check_directory(c);
-        all_ok(c, 1, PC_VERB_GET, words);
-        end(c);
     }
+    all_ok(c, 0, PC_VERB_PUT, words);
+    cluster_stop(c, 3);
+    cluster_run(c, 2 * PC_S);
+    /* What e owns now cannot be told to it. */
+    for (unsigned k = 0; k < 1000; k++) {
+        char word[16];
+        snprintf(word, sizeof(word), "s%u", k);
+        if (was_put[k] && !cluster_owns(c, 0, 4, word)) {
+            all_ok(c, 1, PC_VERB_GET, word);
+        }
+    }
+    pc_sim_heal(c->sim, c->nodes[0].host, c->nodes[4].host);
+    cluster_settle(c, 30 * PC_S);
+    cluster_check_directory(c);
+    end(c);
 }
 
 int main(void)
