@@ -684,8 +684,8 @@ uint64_t pc_node_next_due(peercache_node_t *node)
 void pc_node_free(peercache_node_t *node)
 {
     pc_threads_stop(node);
-    pc_rings_stop(node);
     pc_engine_stop(&node->engine);
+    pc_rings_stop(node);
     pc_engine_drain(&node->engine);
     close_peers(node, NULL);
     pc_engine_drain(&node->engine);

@@ -44,7 +44,7 @@ struct pc_rings
 void pc_rings_update(struct peercache_node *node);
 /* Whether the node's ring is that of the current view. */
 bool pc_rings_are_current(const struct peercache_node *node);
-/* The node ends: wait for the thread. From the thread that frees the node. */
+/* The node ends: wait for the thread, whose task is then still to be run. */
 void pc_rings_stop(struct peercache_node *node);
 void pc_rings_fini(struct peercache_node *node);
 
