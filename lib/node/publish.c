@@ -312,6 +312,7 @@ void pc_publish_retract(struct peercache_node *node,
 {
     const struct pc_republish *r = &node->republish;
     struct told told = {.n = 0};
+    node->publisher.n_retracted++;
     struct pc_record record;
     pc_node_record(node, place, &record);
     retract_from(node, node->ring, &record, &told);

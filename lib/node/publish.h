@@ -43,9 +43,10 @@ struct pc_publisher
     struct pc_list retarget; /* Waited for, under an older view. */
     struct pc_list barriers;
     struct pc_timer tick;
-    size_t n_entries; /* In FIFOs, */
-    size_t n_parked;  /* in those of the dead, */
-    size_t n_moved;   /* and in lanes. */
+    size_t n_entries;     /* In FIFOs, */
+    size_t n_parked;      /* in those of the dead, */
+    size_t n_moved;       /* and in lanes. */
+    uint64_t n_retracted; /* So far. */
     bool ticking;
 };
 

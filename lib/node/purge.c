@@ -4,6 +4,8 @@
 #include "node/node.h"
 
 #define WALK_EVERY_NS (5 * PC_S)
+/* The same when nothing is known that should go. */
+#define QUIET_NS (60 * PC_S)
 /* A segment of the shard each two milliseconds: below half of one. */
 #define SLICE_CELLS 2048
 #define SLICE_NS    (2 * PC_MS)
@@ -32,6 +34,7 @@ void pc_purge_view(struct peercache_node *node)
     }
     p->ring_ns = now;
     p->drop_unowned = false;
+    p->settled = false;
 }
 
 /* ---- The walk --------------------------------------------------------- */
@@ -109,6 +112,11 @@ static void go_on(struct pc_timer *timer, uint64_t now_ns)
     struct pc_purge *p = PC_CONTAINER_OF(timer, struct pc_purge, timer);
     struct peercache_node *node =
         PC_CONTAINER_OF(p, struct peercache_node, purge);
+    if (!p->walking && p->dead.n_used == 0 && p->settled &&
+        now_ns - p->walk_ns < QUIET_NS) {
+        pc_engine_timer_start(&node->engine, timer, now_ns + WALK_EVERY_NS);
+        return;
+    }
     if (!p->walking) {
         begin(node, now_ns);
     }
@@ -117,6 +125,7 @@ static void go_on(struct pc_timer *timer, uint64_t now_ns)
         return;
     }
     p->walking = false;
+    p->settled = p->settled || p->drop_unowned;
     forget_purged(p);
     if (pc_shard_count(node->shard) <
         (size_t)node->settings.directory_records / 16 * 15) {

@@ -29,6 +29,7 @@ struct pc_purge
     size_t at;
     bool walking;
     bool drop_unowned; /* In this walk. */
+    bool settled;      /* What this view does not own has gone. */
 };
 
 void pc_purge_init(struct peercache_node *node);

@@ -5,6 +5,7 @@
 #include "node/node.h"
 
 #define ROUND_NS     (10 * PC_S)
+#define QUIET_NS     (60 * PC_S)
 #define PER_OWNER_NS (50 * PC_MS)
 #define SOONER_NS    (2 * PC_S)
 #define URGENT_NS    (100 * PC_MS)
@@ -41,6 +42,7 @@ static void end_round(struct peercache_node *node, bool done)
         struct pc_repair_with *w =
             PC_CONTAINER_OF(r->withs.next, struct pc_repair_with, link);
         struct pc_outbox *box = pc_repair_box(w);
+        r->equal = r->equal && done && !w->again && w->act == 0;
         if (box != NULL && w->urgent && (!done || w->again)) {
             box->compare = true;
         }
@@ -152,6 +154,20 @@ static bool choose(struct peercache_node *node, bool all)
     return true;
 }
 
+/* A number that changes with whatever changes what owners should have of us. */
+static uint64_t state_of(const struct peercache_node *node)
+{
+    return pc_store_newest(node->store) + node->publisher.n_retracted +
+           pc_ring_view(node->ring);
+}
+
+static bool is_quiet(const struct peercache_node *node)
+{
+    const struct pc_repair *r = &node->repair;
+    return r->equal && r->equal_at == state_of(node) &&
+           pc_engine_now(&node->engine) - r->equal_ns < QUIET_NS;
+}
+
 static void start_round(struct peercache_node *node, bool all)
 {
     struct pc_repair *r = &node->repair;
@@ -160,6 +176,9 @@ static void start_round(struct peercache_node *node, bool all)
     r->ring = pc_ring_ref(node->ring);
     r->highest = pc_store_newest(node->store);
     r->at = 0;
+    r->equal = all;
+    r->equal_ns = pc_engine_now(&node->engine);
+    r->equal_at = state_of(node);
     r->phase = PC_REPAIR_SUMMING;
     r->with = pc_alloc(n + 1, sizeof(struct pc_repair_with *));
     if (r->with == NULL || !choose(node, all)) {
@@ -274,6 +293,8 @@ static void idle(struct peercache_node *node)
     }
     if (node->republish.listing) {
         wake(node, URGENT_NS); /* What is found missing then is on its way. */
+    } else if (now >= r->next_ns && is_quiet(node)) {
+        schedule(node);
     } else if (now >= r->next_ns && node->republish.to == NULL) {
         start_round(node, true);
     } else if (pc_repair_is_urgent(node)) {

@@ -15,7 +15,8 @@
  * A comparison drops nothing: an owner gives up a record only when its holder,
  * having looked at its live store, retracts it through the FIFO. Values sealed
  * since the round began are left out. Every round takes ten seconds, jittered,
- * or longer in large clusters (50 ms an owner); an owner whose FIFO lost
+ * or longer in large clusters (50 ms an owner) and where all was equal the last
+ * time and nothing has come or gone since (a minute); an owner whose FIFO lost
  * something, or who was held dead, is compared at once (pc_outbox.compare), and
  * then one difference is enough. With the engine's role.
  */
@@ -51,8 +52,11 @@ struct pc_repair
     unsigned n_open;              /* Not done. */
     unsigned n_under_way;         /* Of these with a request under way. */
     unsigned n_urgent;
-    bool sooner; /* Something differed once. */
-    bool all;    /* Compare every owner at once. */
+    bool sooner;       /* Something differed once. */
+    bool equal;        /* Nothing did in the last round of all, */
+    uint64_t equal_ns; /* then, */
+    uint64_t equal_at; /* and since then nothing has come or gone. */
+    bool all;          /* Compare every owner at once. */
 };
 
 void pc_repair_init(struct peercache_node *node);

@@ -110,6 +110,7 @@ static bool take_answer(struct pc_repair_with *w, const struct pc_msg *reply)
             theirs.hashes[i] = reply->u.summarized.hashes[i];
         }
         pc_metrics_add(&w->node->metrics, PC_METRIC_REPAIR_DIFFERENT, 1);
+        w->node->repair.equal = false;
         choose_ranges(w, &theirs);
         return w->to_ask != 0;
     }
