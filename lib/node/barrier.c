@@ -18,15 +18,16 @@ static void barrier_late(struct pc_timer *timer, uint64_t now_ns)
     barrier_over(PC_CONTAINER_OF(timer, struct pc_barrier, deadline));
 }
 
-static bool is_reached(struct pc_publisher *pub,
-                       const struct pc_barrier *barrier)
+/* Every turn asks: with many barriers and owners each mark is passed once. */
+static bool is_reached(struct pc_publisher *pub, struct pc_barrier *barrier)
 {
-    for (size_t i = 0; i < barrier->n_marks; i++) {
-        struct pc_outbox *box =
-            pc_fifo_find(pub, barrier->marks[i].incarnation);
-        if (box != NULL && box->n_settled < barrier->marks[i].settled) {
+    while (barrier->n_reached < barrier->n_marks) {
+        const struct pc_mark *mark = &barrier->marks[barrier->n_reached];
+        struct pc_outbox *box = pc_fifo_find(pub, mark->incarnation);
+        if (box != NULL && box->n_settled < mark->settled) {
             return false;
         }
+        barrier->n_reached++;
     }
     return true;
 }
@@ -55,6 +56,7 @@ bool pc_publish_barrier(struct peercache_node *node, struct pc_barrier *barrier,
     barrier->node = node;
     barrier->done = done;
     barrier->n_marks = 0;
+    barrier->n_reached = 0;
     barrier->marks =
         pc_alloc(pub->by_incarnation.n_used + 1, sizeof(*barrier->marks));
     if (barrier->marks == NULL) {

@@ -16,6 +16,7 @@ struct pc_barrier
     struct pc_timer deadline;
     struct peercache_node *node;
     size_t n_marks;
+    size_t n_reached; /* The first so many of them. */
     struct pc_mark
     {
         uint64_t incarnation, settled;
