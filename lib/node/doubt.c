@@ -201,20 +201,26 @@ void pc_doubt_step(struct peercache_node *node)
 void pc_doubt_asked(struct peercache_node *node, struct pc_conn *conn,
                     const struct pc_msg *msg)
 {
+    size_t owner;
+    if (!pc_ring_place(node->ring, &conn->remote, &owner)) {
+        return; /* Who is no owner by our view is told nothing. */
+    }
+    uint64_t newest = pc_store_newest(node->store);
     for (uint32_t i = 0; i < msg->u.stale.n_keys; i++) {
-        const struct pc_record *record = &msg->u.stale.records[i];
+        struct pc_record record = msg->u.stale.records[i];
         struct pc_place place;
-        if (record->incarnation != node->self.incarnation) {
-            continue;
+        if (record.incarnation != node->self.incarnation ||
+            record.generation > newest) {
+            continue; /* Not ours; a lie, which would retract what comes. */
         }
         bool held = !node->client &&
-                    pc_store_find(node->store, record->digest, false, &place);
-        if (held && place.generation <= record->generation) {
+                    pc_store_find(node->store, record.digest, false, &place);
+        if (held && place.generation <= record.generation) {
             continue; /* The reader was wrong, or asked in vain. */
         }
-        (void)pc_fifo_add(node, &conn->remote, PC_RETRACT, record, NULL);
+        (void)pc_fifo_add(node, &conn->remote, PC_RETRACT, &record, NULL);
         if (held) {
-            (void)pc_fifo_move(node, &conn->remote, record->digest);
+            (void)pc_fifo_move(node, &conn->remote, record.digest);
         }
     }
 }

@@ -119,8 +119,10 @@ static void take_moved(struct pc_outbox *box, const uint8_t *results,
             return;
         }
     }
+    box->refused = false;
     for (size_t i = 0; i < n_live; i++) {
         count_refused(box, results[i]);
+        box->refused = box->refused || results[i] == PC_PUBLISH_REFUSED;
         if (results[i] == PC_PUBLISH_OK) {
             pc_store_mark_published(box->node->store, box->sent[i].digest,
                                     box->sent[i].generation);
@@ -297,6 +299,13 @@ static void send_next(struct pc_outbox *box)
     }
 }
 
+void pc_fifo_compare(struct pc_outbox *box)
+{
+    box->compare = true;
+    box->compared = 0;
+    box->refused = false;
+}
+
 void pc_fifo_hurry(struct pc_outbox *box)
 {
     box->urgent = box->n_added;
@@ -412,7 +421,7 @@ bool pc_fifo_add(struct peercache_node *node, const struct pc_member *owner,
         (box->n == box->capacity && !grow_entries(box))) {
         pc_metrics_add(&node->metrics, PC_METRIC_FIFO_DROPPED, 1);
         if (box != NULL) {
-            box->compare = true;
+            pc_fifo_compare(box);
         } else {
             pc_repair_all(node);
         }
@@ -524,7 +533,7 @@ static void unpark(struct pc_outbox *box)
     pc_engine_timer_stop(&node->engine, &box->retry);
     pc_engine_timer_init(&box->retry, retry_now);
     box->parked = false;
-    box->compare = true;
+    pc_fifo_compare(box);
     node->publisher.n_parked -= box->n;
     node->publisher.n_entries += box->n;
     want_send(box);

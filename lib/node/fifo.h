@@ -77,6 +77,8 @@ struct pc_outbox
     uint64_t differed; /* Ranges that did so in the last round. */
     bool compare; /* Not all that it shall have went through here: its records
                    * must be compared (repair.h). */
+    uint64_t compared; /* Ranges in which that is done. */
+    bool refused;      /* It had no room for what moved there last. */
 };
 
 /* The FIFO of an owner, if there is one. */
@@ -95,6 +97,8 @@ bool pc_fifo_move(struct peercache_node *node, const struct pc_member *owner,
 /* The view changed: park the FIFOs of the dead, end those of who never comes
  * back, go on with those of who is back. */
 void pc_fifo_view(struct peercache_node *node);
+/* Its records must be compared, all of them. */
+void pc_fifo_compare(struct pc_outbox *box);
 /* Somebody waits for what is queued by now. */
 void pc_fifo_hurry(struct pc_outbox *box);
 /* Send what can be sent. */

@@ -12,6 +12,8 @@
 /* A slice of a walk: some hundred microseconds each millisecond. */
 #define SLICE    512
 #define SLICE_NS PC_MS
+/* Records of one owner that are listed in one round. */
+#define LISTED_MAX 65536
 
 static void wake(struct peercache_node *node, uint64_t in_ns)
 {
@@ -34,18 +36,32 @@ static void with_free(struct pc_repair_with *w)
     pc_free(w);
 }
 
-/* Ends the round, done or not; who was urgent and is not done stays so. */
+/* Who was urgent and is not done stays so; the next round is for the ranges
+ * that this one left out. What an owner has no room for is not urgent. */
+static void note_compared(const struct pc_repair_with *w, bool done)
+{
+    struct pc_outbox *box = pc_repair_box(w);
+    if (box == NULL || !w->urgent) {
+        return;
+    }
+    bool tried = done && !w->again && (!w->full || box->refused);
+    if (!done || box->compare || (tried && !w->more)) {
+        box->compared = 0; /* All anew, or nothing more. */
+    } else if (tried) {
+        box->compared |= w->act;
+    }
+    box->compare = box->compare || !tried || w->more;
+}
+
+/* Ends the round, done or not. */
 static void end_round(struct peercache_node *node, bool done)
 {
     struct pc_repair *r = &node->repair;
     while (!pc_list_is_empty(&r->withs)) {
         struct pc_repair_with *w =
             PC_CONTAINER_OF(r->withs.next, struct pc_repair_with, link);
-        struct pc_outbox *box = pc_repair_box(w);
         r->equal = r->equal && done && !w->again && w->act == 0;
-        if (box != NULL && w->urgent && (!done || w->again)) {
-            box->compare = true;
-        }
+        note_compared(w, done);
         with_free(w);
     }
     pc_free(r->with);
@@ -106,7 +122,7 @@ static void mark_all(struct peercache_node *node)
             struct pc_outbox *box = pc_fifo_get(node, &members[i]);
             all = all && box != NULL;
             if (box != NULL) {
-                box->compare = true;
+                pc_fifo_compare(box);
             }
         }
     }
@@ -135,6 +151,16 @@ static bool add_with(struct peercache_node *node, struct pc_outbox *box,
     return true;
 }
 
+static bool can_be_asked(struct peercache_node *node,
+                         const struct pc_outbox *box)
+{
+    struct pc_peer *peer = NULL;
+    if (!box->parked && box->n_moved == 0) {
+        peer = pc_peers_learn(&node->peers, &box->owner);
+    }
+    return peer != NULL && pc_peer_is_usable(peer);
+}
+
 /* Who is compared in this round: all to whom nothing is on its way, or only
  * those who must be at once. */
 static bool choose(struct peercache_node *node, bool all)
@@ -144,9 +170,9 @@ static bool choose(struct peercache_node *node, bool all)
     for (struct pc_list *at = head->next; at != head; at = at->next) {
         struct pc_outbox *box = PC_CONTAINER_OF(at, struct pc_outbox, link);
         size_t place;
-        bool chosen = !box->parked && box->n_moved == 0 &&
-                      (all || box->compare) &&
-                      pc_ring_place(r->ring, &box->owner, &place);
+        bool chosen = (all || box->compare) &&
+                      pc_ring_place(r->ring, &box->owner, &place) &&
+                      can_be_asked(node, box);
         if (chosen && !add_with(node, box, place)) {
             return false;
         }
@@ -184,6 +210,13 @@ static void start_round(struct peercache_node *node, bool all)
     if (r->with == NULL || !choose(node, all)) {
         end_round(node, false); /* No memory: the next round. */
         schedule(node);
+        return;
+    }
+    if (!all && r->n_open == 0) {
+        /* Those who must be compared cannot be asked now: no walk for nothing.
+         */
+        end_round(node, false);
+        wake(node, URGENT_NS);
         return;
     }
     pc_metrics_add(&node->metrics, PC_METRIC_REPAIR_ROUNDS, 1);
@@ -231,7 +264,7 @@ static void find_place(struct peercache_node *node,
         }
         pc_metrics_add(&node->metrics, PC_METRIC_REPAIR_MISSING, 1);
         if (!pc_fifo_move(node, &w->owner, place->digest)) {
-            w->again = true;
+            w->full = true;
         }
     }
 }
@@ -354,6 +387,7 @@ void pc_repair_init(struct peercache_node *node)
     struct pc_repair *r = &node->repair;
     pc_list_init(&r->withs);
     pc_list_init(&r->asking);
+    r->listed_max = LISTED_MAX;
     pc_engine_timer_init(&r->timer, go_on);
 }
 

@@ -18,7 +18,9 @@
  * or longer in large clusters (50 ms an owner) and where all was equal the last
  * time and nothing has come or gone since (a minute); an owner whose FIFO lost
  * something, or who was held dead, is compared at once (pc_outbox.compare), and
- * then one difference is enough. With the engine's role.
+ * then one difference is enough. What is too much for one round is compared in
+ * several, each of ranges that the others left, so that they come to an end
+ * whatever is put, evicted or refused meanwhile. With the engine's role.
  */
 #ifndef PC_NODE_REPAIR_H
 #define PC_NODE_REPAIR_H
@@ -52,11 +54,13 @@ struct pc_repair
     unsigned n_open;              /* Not done. */
     unsigned n_under_way;         /* Of these with a request under way. */
     unsigned n_urgent;
-    bool sooner;       /* Something differed once. */
-    bool equal;        /* Nothing did in the last round of all, */
-    uint64_t equal_ns; /* then, */
-    uint64_t equal_at; /* and since then nothing has come or gone. */
-    bool all;          /* Compare every owner at once. */
+    bool sooner;         /* Something differed once. */
+    bool equal;          /* Nothing did in the last round of all, */
+    uint64_t equal_ns;   /* then, */
+    uint64_t equal_at;   /* and since then nothing has come or gone. */
+    bool all;            /* Compare every owner at once. */
+    bool asking_now;     /* ask_more is at work. */
+    uint64_t listed_max; /* Records of one owner that one round lists. */
 };
 
 void pc_repair_init(struct peercache_node *node);

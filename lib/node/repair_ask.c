@@ -4,14 +4,14 @@
  */
 #include "repair_int.h"
 
+#include "directory/shard.h"
+
 #define ASK_NS (2 * PC_S)
 /* An owner that is still summing up is asked again, so often. */
 #define WAIT_NS   (100 * PC_MS)
 #define WAITS_MAX 600
 /* Requests under way at once. */
 #define ASKED_MAX 32
-/* Records of one owner that are listed in one round. */
-#define LISTED_MAX 65536
 
 static void ask_more(struct peercache_node *node);
 
@@ -41,14 +41,17 @@ static void choose_ranges(struct pc_repair_with *w,
     uint64_t mask = pc_summary_differs(&w->sums, theirs);
     uint64_t before = box == NULL ? 0 : box->differed;
     uint64_t n_listed = 0;
-    uint64_t wanted = w->urgent ? mask : mask & before;
+    if (w->urgent && box != NULL) {
+        before = ~box->compared;
+    }
+    uint64_t wanted = mask & before;
     for (uint32_t i = 0; i < PC_SUMMARY_RANGES; i++) {
         if ((wanted >> i & 1) == 0) {
             continue;
         }
         n_listed += theirs->counts[i];
-        if (w->act != 0 && n_listed > LISTED_MAX) {
-            w->again = true;
+        if (w->act != 0 && n_listed > w->node->repair.listed_max) {
+            w->more = true;
             break;
         }
         w->act |= (uint64_t)1 << i;
@@ -86,11 +89,17 @@ static void take_listed(struct pc_repair_with *w,
     }
 }
 
+/* Pages of a list come in order, or an owner could keep us asking for ever. */
 static bool is_answer_to(const struct pc_repair_with *w,
                          const struct pc_msg *reply)
 {
-    bool list = w->to_ask != 0;
-    return reply->type == (list ? PC_MSG_LISTED : PC_MSG_SUMMARIZED);
+    if (w->to_ask == 0) {
+        return reply->type == PC_MSG_SUMMARIZED;
+    }
+    return reply->type == PC_MSG_LISTED &&
+           (reply->u.listed.next == 0 ||
+            (reply->u.listed.next > w->cursor &&
+             reply->u.listed.next < (uint64_t)1 << PC_SHARD_PLACE_BITS));
 }
 
 /* Descend, or go on with the next page; false: nothing is left to ask. */
@@ -199,20 +208,27 @@ static bool ask(struct pc_repair_with *w)
                         pc_engine_now(&node->engine) + ASK_NS) == PEERCACHE_OK;
 }
 
+/* A failure may end the round, or ask for more: that is for the loop, not to be
+ * nested as deep as there are owners. */
 static void ask_more(struct peercache_node *node)
 {
     struct pc_repair *r = &node->repair;
-    while (r->n_under_way < ASKED_MAX && !pc_list_is_empty(&r->asking)) {
+    if (r->asking_now) {
+        return;
+    }
+    r->asking_now = true;
+    while (r->phase == PC_REPAIR_ASKING && r->n_under_way < ASKED_MAX &&
+           !pc_list_is_empty(&r->asking)) {
         struct pc_repair_with *w = PC_CONTAINER_OF(
             pc_list_pop_front(&r->asking), struct pc_repair_with, ask);
         if (ask(w)) {
             w->under_way = true;
             r->n_under_way++;
         } else {
-            with_failed(w); /* Asks the next one, or ends the round. */
-            return;
+            with_failed(w);
         }
     }
+    r->asking_now = false;
 }
 
 void pc_repair_ask(struct peercache_node *node)

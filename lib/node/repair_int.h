@@ -27,7 +27,9 @@ struct pc_repair_with
     uint64_t cursor; /* In the lowest of them. */
     bool under_way;
     bool urgent;
-    bool again; /* Not all that differs fits into this round. */
+    bool again; /* Something failed. */
+    bool more;  /* Not all that differs fits into this round. */
+    bool full;  /* Not all that is missing there fits into the lane. */
 };
 
 static inline struct pc_outbox *pc_repair_box(const struct pc_repair_with *w)

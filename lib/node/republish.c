@@ -73,7 +73,7 @@ static void move_to(struct peercache_node *node, const struct pc_place *place,
     }
     if (!pc_fifo_move(node, owner, place->digest)) {
         if (box != NULL) {
-            box->compare = true;
+            pc_fifo_compare(box);
         } else {
             pc_repair_all(node);
         }

@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include "cluster.h"
+#include "directory/summary.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -158,6 +159,103 @@ static void repair_of_everything_takes_a_few_seconds(void **state)
     }
     pc_repair_all(c->nodes[0].node);
     cluster_run(c, 3 * PC_S);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+/* b loses the record of the first word that it owns of each such range. */
+static unsigned lose_at_b(struct cluster *c, uint32_t from, uint32_t to)
+{
+    unsigned n = 0;
+    uint64_t done = 0;
+    for (unsigned k = 0; k < 400; k++) {
+        char word[16];
+        struct pc_record record;
+        snprintf(word, sizeof(word), "s%u", k);
+        uint32_t range = pc_summary_range(cluster_digest(c, 0, word));
+        if (range < from || range >= to || (done >> range & 1) != 0 ||
+            !cluster_owns(c, 0, 1, word)) {
+            continue;
+        }
+        done |= (uint64_t)1 << range;
+        n += find_record(c, 1, c->nodes[0].incarnation, word, &record) &&
+             pc_shard_retract(c->nodes[1].node->shard, &record);
+    }
+    return n;
+}
+
+static size_t n_held_by_b(struct cluster *c, uint32_t from)
+{
+    size_t n = 0;
+    for (unsigned k = 0; k < 400; k++) {
+        char word[16];
+        struct pc_record record;
+        snprintf(word, sizeof(word), "s%u", k);
+        n += pc_summary_range(cluster_digest(c, 0, word)) >= from &&
+             find_record(c, 1, c->nodes[0].incarnation, word, &record);
+    }
+    return n;
+}
+
+/* What is too much for one round is compared in several. The lower ranges
+ * differ again and again, as with evictions all the time; the upper ones have
+ * their turn, and there is an end. */
+static void a_comparison_in_parts_ends_whatever_changes_meanwhile(void **state)
+{
+    (void)state;
+    char words[1024];
+    struct cluster *c = cluster_create(3);
+    cluster_start_all(c, 3, NO_CACHE "global_segment_size=16mib");
+    for (unsigned k = 0; k < 4; k++) {
+        size_t len = 0;
+        for (unsigned i = 0; i < 100; i++) {
+            len += (size_t)snprintf(words + len, sizeof(words) - len, "%ss%u",
+                                    i == 0 ? "" : " ", 100 * k + i);
+        }
+        assert_int_equal(whole(c, 0, PC_VERB_PUT, words), PEERCACHE_OK);
+    }
+    struct peercache_node *a = c->nodes[0].node;
+    size_t n_upper = n_held_by_b(c, 32);
+    a->repair.listed_max = 8;
+    assert_true(lose_at_b(c, 32, 64) > 20);
+    pc_repair_all(a);
+    unsigned n_quiet = 0;
+    for (unsigned k = 0; k < 800; k++) {
+        (void)lose_at_b(c, 0, 32);
+        cluster_run(c, 10 * PC_MS);
+        n_quiet += !pc_repair_is_urgent(a);
+    }
+    assert_int_equal(n_held_by_b(c, 32), n_upper);
+    assert_true(n_quiet > 100);
+    cluster_run(c, 60 * PC_S);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+/* The store is not walked again and again for who cannot answer anyway. */
+static void who_cannot_be_reached_is_compared_when_it_can_be(void **state)
+{
+    (void)state;
+    char words[1024];
+    struct cluster *c = cluster_create(6);
+    cluster_start_all(c, 3, NO_CACHE);
+    cluster_do(c, 0, PC_VERB_PUT, small_words(60, words));
+    cluster_cut(c, 0, 1);
+    cluster_run(c, 5 * PC_S);
+    assert_int_equal(atomic_load(&c->nodes[0].node->n_members), 3);
+    pc_repair_all(c->nodes[0].node);
+    cluster_run(c, PC_S);
+    uint64_t n_before = cluster_metric(c, 0, PC_METRIC_REPAIR_ROUNDS);
+    cluster_run(c, 60 * PC_S);
+    uint64_t n = cluster_metric(c, 0, PC_METRIC_REPAIR_ROUNDS) - n_before;
+    assert_true(n < 20);
+    assert_true(pc_repair_is_urgent(c->nodes[0].node));
+    cluster_heal_all(c);
+    cluster_run(c, 5 * PC_S);
+    assert_false(pc_repair_is_urgent(c->nodes[0].node));
+    cluster_settle(c, 30 * PC_S);
     cluster_check_rest(c);
     cluster_check_directory(c);
     cluster_destroy(c);
@@ -668,12 +766,43 @@ static void a_readers_word_alone_drops_nothing(void **state)
     cluster_destroy(c);
 }
 
+/* It would retract what is put under the key later. */
+static void a_lie_about_a_generation_to_come_retracts_nothing(void **state)
+{
+    (void)state;
+    char word[16];
+    struct pc_record record;
+    struct cluster *c = cluster_create(53);
+    cluster_start_all(c, 3, NO_CACHE "directory_replicas=1");
+    cluster_pick_word(c, 0, 'm', "c", "", word);
+    cluster_do(c, 0, PC_VERB_PUT, word);
+    uint64_t holder = c->nodes[0].incarnation;
+    assert_true(find_record(c, 2, holder, word, &record));
+    cluster_do(c, 0, PC_VERB_REMOVE, word);
+    assert_int_equal(pc_shard_publish(c->nodes[2].node->shard, &record),
+                     PEERCACHE_OK);
+    struct pc_record lie = record;
+    lie.generation = UINT64_MAX - 1;
+    pc_doubt_note(c->nodes[1].node, &lie);
+    cluster_run(c, 500 * PC_MS);
+    assert_int_equal(cluster_metric(c, 2, PC_METRIC_DOUBTED), 1);
+    assert_true(find_record(c, 2, holder, word, &record));
+    pc_doubt_note(c->nodes[1].node, &record);
+    cluster_run(c, 500 * PC_MS);
+    assert_false(find_record(c, 2, holder, word, &record));
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(repair_mends_what_an_owner_lost_or_kept_too_long),
         cmocka_unit_test(a_comparison_drops_no_record_of_a_fresh_put),
         cmocka_unit_test(repair_of_everything_takes_a_few_seconds),
+        cmocka_unit_test(a_comparison_in_parts_ends_whatever_changes_meanwhile),
+        cmocka_unit_test(who_cannot_be_reached_is_compared_when_it_can_be),
         cmocka_unit_test(
             records_of_the_dead_are_left_out_at_once_and_go_after_a_minute),
         cmocka_unit_test(after_a_short_cut_no_record_is_sent_again),
@@ -693,6 +822,7 @@ int main(void)
         cmocka_unit_test(the_holder_on_the_readers_machine_is_read_first),
         cmocka_unit_test(a_stale_place_goes_when_a_reader_has_met_it),
         cmocka_unit_test(a_readers_word_alone_drops_nothing),
+        cmocka_unit_test(a_lie_about_a_generation_to_come_retracts_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
