@@ -8,11 +8,15 @@
 #include "base/mem.h"
 #include "certs.h"
 #include "transports/socket/socket.h"
+#include "transports/socket/tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -426,14 +430,17 @@ static void the_listener_judges_certificates_itself(void **state)
     show("expired", "certificate has expired");
     show("stranger", "hostname mismatch");
     show("foreign", "unable to get local issuer certificate");
+    show("server", "certificate purpose");
 }
 
 static void who_would_be_refused_hears_it_at_its_start(void **state)
 {
-    static const char *const names[] = {"expired", "stranger", "foreign"};
-    static const char *const says[] = {"expired", "mismatch", "issuer"};
+    static const char *const names[] = {"expired", "stranger", "foreign",
+                                        "server", "client"};
+    static const char *const says[] = {"expired", "mismatch", "issuer",
+                                       "purpose", "purpose"};
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < PC_ARRAY_LEN(names); i++) {
         struct pc_link_tls tls;
         struct end a;
         certs_tls(folder, names[i], &tls);
@@ -793,6 +800,90 @@ static void without_a_key_other_hosts_are_out_of_reach(void **state)
     end_close(&a);
 }
 
+/* ---- Beside a host ---------------------------------------------------------
+ */
+
+struct helper
+{
+    struct end *a, *b;
+    sem_t met, parted;
+};
+
+static void *meet_and_stay(void *arg)
+{
+    struct helper *helper = arg;
+    call(helper->a, helper->b, helper->b->bound);
+    assert_int_equal(sem_post(&helper->met), 0);
+    while (sem_wait(&helper->parted) != 0) {
+    }
+    return NULL;
+}
+
+/* Threads of the host that made turns may end long after the link. */
+static void a_thread_may_outlive_the_links_it_served(void **state)
+{
+    struct pc_link_tls tls = with_keys(KEY_A, NULL);
+    struct end a;
+    struct end b;
+    struct helper helper = {.a = &a, .b = &b};
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(sem_init(&helper.met, 0, 0), 0);
+    assert_int_equal(sem_init(&helper.parted, 0, 0), 0);
+    end_open(&a, &tls);
+    end_open(&b, &tls);
+    assert_int_equal(pthread_create(&thread, NULL, meet_and_stay, &helper), 0);
+    while (sem_wait(&helper.met) != 0) {
+    }
+    assert_int_equal(a.connected, PEERCACHE_OK);
+    end_close(&a);
+    end_close(&b);
+    assert_int_equal(sem_post(&helper.parted), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(sem_destroy(&helper.met), 0);
+    assert_int_equal(sem_destroy(&helper.parted), 0);
+}
+
+static bool is_pending(int number)
+{
+    sigset_t set;
+    assert_int_equal(sigpending(&set), 0);
+    return sigismember(&set, number) == 1;
+}
+
+/* The way of a host whose kernel has TLS: OpenSSL has the socket itself. */
+static void a_peer_that_is_gone_raises_no_signal(void **state)
+{
+    struct pc_link_tls keys = with_keys(KEY_A, NULL);
+    const struct pc_tls_ops *ops = pc_tls_load(reason, sizeof(reason));
+    struct pc_tls *tls;
+    struct pc_tls_io io = {.read = NULL};
+    sigset_t pipe;
+    sigset_t before;
+    int fds[2];
+    (void)state;
+    assert_non_null(ops);
+    assert_int_equal(ops->open(&keys, &tls), PEERCACHE_OK);
+    (void)sigemptyset(&pipe);
+    (void)sigaddset(&pipe, SIGPIPE);
+    for (int blocked = 0; blocked <= 1; blocked++) {
+        if (blocked != 0) {
+            /* What it leaves would be the host's when it unblocks. */
+            assert_int_equal(pthread_sigmask(SIG_BLOCK, &pipe, &before), 0);
+        }
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+        close(fds[1]);
+        struct pc_tls_session *session = ops->start(tls, &io, fds[0], false);
+        assert_non_null(session);
+        assert_int_equal(ops->shake(session), PC_TLS_ENDED);
+        ops->end(session);
+        close(fds[0]);
+        assert_false(is_pending(SIGPIPE));
+    }
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+    ops->close(tls);
+}
+
 static void lack_of_memory_ends_politely(void **state)
 {
     enum { N_ALLOCATIONS = 24, N_STEPS = 40 };
@@ -841,6 +932,8 @@ int main(void)
         cmocka_unit_test(incoming_connections_are_bounded),
         cmocka_unit_test(bodies_are_bounded),
         cmocka_unit_test(without_a_key_other_hosts_are_out_of_reach),
+        cmocka_unit_test(a_thread_may_outlive_the_links_it_served),
+        cmocka_unit_test(a_peer_that_is_gone_raises_no_signal),
         cmocka_unit_test(lack_of_memory_ends_politely),
     };
     (void)setenv("PEERCACHE_TLS_MODULE", PC_TEST_TLS_MODULE, 0);

@@ -94,9 +94,8 @@ static bool use_authorities(const struct pc_link_tls *tls, SSL_CTX *context)
 }
 
 /* Who would be refused by all others had better hear it at once. */
-static bool would_be_accepted(const struct pc_link_tls *tls, SSL_CTX *context)
+static int verdict_on_own(SSL_CTX *context, const char *role)
 {
-    char text[192];
     X509 *own = SSL_CTX_get0_certificate(context);
     STACK_OF(X509) *chain = NULL;
     X509_STORE_CTX *check = X509_STORE_CTX_new();
@@ -104,7 +103,8 @@ static bool would_be_accepted(const struct pc_link_tls *tls, SSL_CTX *context)
     int error = X509_V_ERR_OUT_OF_MEM;
     if (check != NULL &&
         X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(context), own,
-                            chain) == 1) {
+                            chain) == 1 &&
+        X509_STORE_CTX_set_default(check, role) == 1) {
         X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(check),
                                SSL_CTX_get0_param(context));
         (void)X509_verify_cert(check);
@@ -112,6 +112,17 @@ static bool would_be_accepted(const struct pc_link_tls *tls, SSL_CTX *context)
     }
     X509_STORE_CTX_free(check);
     ERR_clear_error();
+    return error;
+}
+
+/* A node is both: it listens and connects. */
+static bool would_be_accepted(const struct pc_link_tls *tls, SSL_CTX *context)
+{
+    char text[192];
+    int error = verdict_on_own(context, "ssl_server");
+    if (error == X509_V_OK) {
+        error = verdict_on_own(context, "ssl_client");
+    }
     if (error == X509_V_OK) {
         return true;
     }

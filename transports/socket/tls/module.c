@@ -2,18 +2,36 @@
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* Both with SHA-256, as the keys are derived for. */
 #define CIPHERS "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
 
+/*
+ * One library context for the process, made with the first link and never
+ * freed: each thread that used it, which may be one of the host's, comes back
+ * to it at its own end, and that may be long after the last link has gone.
+ */
+static OSSL_LIB_CTX *shared_library(void)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static OSSL_LIB_CTX *library;
+    (void)pthread_mutex_lock(&lock);
+    if (library == NULL) {
+        library = OSSL_LIB_CTX_new();
+    }
+    OSSL_LIB_CTX *result = library;
+    (void)pthread_mutex_unlock(&lock);
+    return result;
+}
+
 static void module_close(struct pc_tls *tls)
 {
     if (tls != NULL) {
         SSL_CTX_free(tls->context);
         BIO_meth_free(tls->method);
-        OSSL_LIB_CTX_free(tls->library);
         OPENSSL_cleanse(tls->keys, sizeof(tls->keys));
         free(tls);
     }
@@ -29,7 +47,7 @@ static bool fail(const struct pc_link_tls *params, const char *what)
 
 static bool make_context(const struct pc_link_tls *params, struct pc_tls *tls)
 {
-    tls->library = OSSL_LIB_CTX_new();
+    tls->library = shared_library();
     tls->method = pc_session_method();
     tls->context = SSL_CTX_new_ex(tls->library, NULL, TLS_method());
     SSL_CTX *context = tls->context;

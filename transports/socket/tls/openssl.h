@@ -23,7 +23,8 @@ struct pc_psk
 
 struct pc_tls
 {
-    OSSL_LIB_CTX *library; /* Ours alone: the host's settings stay its own. */
+    /* Of all our links: the host's settings stay its own. */
+    OSSL_LIB_CTX *library;
     SSL_CTX *context;
     BIO_METHOD *method;
     struct pc_psk keys[PC_LINK_KEYS_MAX];
@@ -37,6 +38,7 @@ struct pc_tls_session
     struct pc_tls_io *io;
     SSL *ssl;
     bool server;
+    bool on_socket;     /* OpenSSL writes to a socket by itself. */
     bool shaken;        /* The handshake is over. */
     bool offered;       /* Server: the peer offered a key. */
     bool receives;      /* The kernel decrypts. */

@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* AES-GCM under one key is good for 2^24.5 full records (RFC 8446 5.5). */
 #define REKEY_RECORDS (1ull << 23)
@@ -216,12 +219,54 @@ static enum pc_tls_result explain(struct pc_tls_session *session)
     }
 }
 
-/* The thread may be the host's, and its queue of errors too. */
+/* The thread may be the host's, and its queue of errors too: before each call,
+ * or what stands there is taken for ours, and after it, for the same reason. */
 static void forget_errors(void)
 {
     if (ERR_peek_error() != 0) {
         ERR_clear_error();
     }
+}
+
+/*
+ * OpenSSL writes to a socket without MSG_NOSIGNAL, and SIGPIPE ends a process
+ * that does not ignore it. So the signal is held back in this thread, and taken
+ * if it came, while OpenSSL has the socket.
+ */
+struct hush
+{
+    bool holds;
+    sigset_t pipe, before;
+};
+
+static struct hush hush_begin(const struct pc_tls_session *session)
+{
+    struct hush hush = {.holds = session->on_socket};
+    sigset_t pending;
+    if (!hush.holds) {
+        return hush;
+    }
+    (void)sigemptyset(&hush.pipe);
+    (void)sigaddset(&hush.pipe, SIGPIPE);
+    hush.holds = pthread_sigmask(SIG_BLOCK, &hush.pipe, &hush.before) == 0;
+    if (hush.holds && sigismember(&hush.before, SIGPIPE) == 1) {
+        /* One that waits already is the host's. */
+        hush.holds =
+            sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 0;
+    }
+    return hush;
+}
+
+static void hush_end(const struct hush *hush, bool failed)
+{
+    const struct timespec at_once = {.tv_sec = 0};
+    if (!hush->holds) {
+        return;
+    }
+    while (failed && sigtimedwait(&hush->pipe, NULL, &at_once) < 0 &&
+           errno == EINTR) {
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &hush->before, NULL);
 }
 
 static enum pc_tls_result result_of(struct pc_tls_session *session, int rc)
@@ -242,7 +287,6 @@ static enum pc_tls_result result_of(struct pc_tls_session *session, int rc)
     } else {
         result = explain(session);
     }
-    ERR_clear_error();
     return result;
 }
 
@@ -257,6 +301,7 @@ static bool set_up(struct pc_tls_session *session, int kernel_fd)
 
     SSL_set_app_data(ssl, session);
     if (kernel_fd >= 0) {
+        session->on_socket = true;
         (void)SSL_set_options(ssl, SSL_OP_ENABLE_KTLS);
         if (SSL_set_fd(ssl, kernel_fd) != 1) {
             return false;
@@ -294,9 +339,9 @@ struct pc_tls_session *pc_session_start(struct pc_tls *tls,
     session->ssl = SSL_new(tls->context);
     if (session->ssl == NULL || !set_up(session, kernel_fd)) {
         pc_session_end(session);
-        ERR_clear_error();
-        return NULL;
+        session = NULL;
     }
+    forget_errors();
     return session;
 }
 
@@ -336,6 +381,7 @@ static bool leave_socket(struct pc_tls_session *session)
         }
         SSL_set0_rbio(ssl, bio);
     }
+    session->on_socket = session->sends;
     return true;
 }
 
@@ -362,8 +408,13 @@ static enum pc_tls_result shaken(struct pc_tls_session *session)
 enum pc_tls_result pc_session_shake(struct pc_tls_session *session)
 {
     forget_errors();
+    struct hush hush = hush_begin(session);
     int rc = SSL_do_handshake(session->ssl);
-    return rc == 1 ? shaken(session) : result_of(session, rc);
+    hush_end(&hush, rc != 1);
+    enum pc_tls_result result =
+        rc == 1 ? shaken(session) : result_of(session, rc);
+    forget_errors();
+    return result;
 }
 
 void pc_session_offloaded(const struct pc_tls_session *session,
@@ -377,8 +428,12 @@ enum pc_tls_result pc_session_read(struct pc_tls_session *session, void *data,
                                    size_t len, size_t *n_p)
 {
     forget_errors();
+    struct hush hush = hush_begin(session); /* It may answer with an alert. */
     int rc = SSL_read_ex(session->ssl, data, len, n_p);
-    return rc == 1 ? PC_TLS_OK : result_of(session, rc);
+    hush_end(&hush, rc != 1);
+    enum pc_tls_result result = rc == 1 ? PC_TLS_OK : result_of(session, rc);
+    forget_errors();
+    return result;
 }
 
 enum pc_tls_result pc_session_write(struct pc_tls_session *session,
@@ -391,14 +446,18 @@ enum pc_tls_result pc_session_write(struct pc_tls_session *session,
         (void)SSL_key_update(session->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
     }
     int rc = SSL_write_ex(session->ssl, data, len, &n);
-    return rc == 1 ? PC_TLS_OK : result_of(session, rc);
+    enum pc_tls_result result = rc == 1 ? PC_TLS_OK : result_of(session, rc);
+    forget_errors();
+    return result;
 }
 
 void pc_session_bye(struct pc_tls_session *session)
 {
     if (session->shaken) {
         forget_errors();
+        struct hush hush = hush_begin(session);
         (void)SSL_shutdown(session->ssl);
-        ERR_clear_error();
+        hush_end(&hush, true);
+        forget_errors();
     }
 }
