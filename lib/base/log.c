@@ -72,6 +72,12 @@ void pc_log_line(peercache_log_level_t level, const char *where,
     if (len < 0) {
         message[0] = '\0';
     }
+    /* Parts of it may be a peer's words: no more lines, no terminal's codes. */
+    for (char *at = message; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            *at = ' ';
+        }
+    }
     pc_log_get(&installed, &fn, &arg);
     fn(arg, level, where, message);
 }

@@ -97,6 +97,14 @@ struct pc_peers_counts
     uint64_t unasked; /* Answers that nothing waited for. */
 };
 
+/* Peers can be the cause of a line as often as they connect: of each kind there
+ * is at most one in five seconds. */
+struct pc_peers_quiet
+{
+    uint64_t next_ns;
+    uint64_t n_hidden;
+};
+
 struct pc_peers
 {
     struct pc_engine *engine;
@@ -118,6 +126,8 @@ struct pc_peers
     uint64_t next_request;
     struct pc_timer tick;
     uint64_t last_tick_ns;
+    struct pc_peers_quiet quiet_refused;
+    struct pc_peers_quiet quiet_malformed;
     uint32_t next_number; /* Of connections: never the same twice. */
     bool closing;
 };

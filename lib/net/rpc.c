@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#define QUIET_NS (5 * PC_S)
+
 /* A message on its way out: the link needs its bytes until done. */
 struct out
 {
@@ -420,15 +422,34 @@ static bool replaces_older(struct pc_conn *conn)
     return true;
 }
 
+/* *n_hidden_p: lines that were left out before this one. */
+static bool may_say(const struct pc_peers *peers, struct pc_peers_quiet *quiet,
+                    uint64_t *n_hidden_p)
+{
+    uint64_t now = pc_engine_now(peers->engine);
+    if (now < quiet->next_ns) {
+        quiet->n_hidden++;
+        return false;
+    }
+    *n_hidden_p = quiet->n_hidden;
+    quiet->n_hidden = 0;
+    quiet->next_ns = now + QUIET_NS;
+    return true;
+}
+
 static void on_hello(struct pc_conn *conn, const struct pc_msg *msg)
 {
     char reason[PC_REASON_MAX];
+    uint64_t n_hidden;
     const struct pc_msg_hello *hello = &msg->u.hello;
     peercache_status_t status =
         pc_hello_check(&conn->peers->self, hello, reason);
     if (status != PEERCACHE_OK) {
-        PC_WARN("net", "refused node %s at %s: %s", hello->self.id.text,
-                hello->self.address, reason);
+        if (may_say(conn->peers, &conn->peers->quiet_refused, &n_hidden)) {
+            PC_WARN("net", "refused node %s at %s: %s (%llu others)",
+                    hello->self.id.text, hello->self.address, reason,
+                    (unsigned long long)n_hidden);
+        }
         refuse(conn, msg->request, status, reason);
         return;
     }
@@ -496,10 +517,14 @@ static bool on_greeting(struct pc_conn *conn, const struct pc_msg *msg)
 
 static struct pc_link_sink *malformed(struct pc_conn *conn, const char *what)
 {
+    uint64_t n_hidden;
     conn->peers->counts.protocol_errors++;
-    PC_WARN("net", "malformed message from %s: %s",
-            conn->remote.id.text[0] != '\0' ? conn->remote.id.text : "a peer",
-            what);
+    if (may_say(conn->peers, &conn->peers->quiet_malformed, &n_hidden)) {
+        PC_WARN("net", "malformed message from %s: %s (%llu others)",
+                conn->remote.id.text[0] != '\0' ? conn->remote.id.text
+                                                : "a peer",
+                what, (unsigned long long)n_hidden);
+    }
     return NULL;
 }
 

@@ -381,6 +381,8 @@ static void besiege(const char *title, const char *settings, bool tls)
 {
     static struct attack attack;
     struct honest honest;
+    uint64_t began_ns = pc_clock_monotonic();
+    int n_lines = host_log_count(PEERCACHE_LOG_WARN, "malformed message", "");
     memset(&attack, 0, sizeof(attack));
     attack.random = 0x9e3779b97f4a7c15u;
     attack.tls = tls;
@@ -411,6 +413,14 @@ static void besiege(const char *title, const char *settings, bool tls)
     printf("\n");
     assert_true(n_refused >= 1000);
     assert_int_equal(refused_by(honest.holder, "untrusted") > 0, tls);
+    n_lines =
+        host_log_count(PEERCACHE_LOG_WARN, "malformed message", "") - n_lines;
+    uint64_t n_malformed = host_metric(honest.holder, "protocol_errors_total");
+    printf("malformed %llu, lines %d\n", (unsigned long long)n_malformed,
+           n_lines);
+    /* Both nodes may say so, once in five seconds. */
+    uint64_t n_periods = (pc_clock_monotonic() - began_ns) / (5 * PC_S) + 1;
+    assert_true((uint64_t)n_lines <= 2 * n_periods);
     honest_end(&honest);
 }
 

@@ -58,6 +58,17 @@ static void arguments_below_the_level_are_not_evaluated(void **state)
     pc_log_set(PEERCACHE_LOG_INFO, NULL, NULL);
 }
 
+static void a_peers_words_make_no_line_of_their_own(void **state)
+{
+    (void)state;
+    struct seen seen = {0};
+    pc_log_set(PEERCACHE_LOG_INFO, remember, &seen);
+    PC_WARN("test", "it says %s", "x\nERROR y\r\033[2J\177 \xc3\xa4");
+    assert_int_equal(seen.n_lines, 1);
+    assert_string_equal(seen.message, "it says x ERROR y  [2J  \xc3\xa4");
+    pc_log_set(PEERCACHE_LOG_INFO, NULL, NULL);
+}
+
 static void a_long_line_is_cut(void **state)
 {
     (void)state;
@@ -119,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sink_gets_level_place_and_message),
         cmocka_unit_test(arguments_below_the_level_are_not_evaluated),
+        cmocka_unit_test(a_peers_words_make_no_line_of_their_own),
         cmocka_unit_test(a_long_line_is_cut),
         cmocka_unit_test(what_is_installed_can_be_handed_on),
         cmocka_unit_test(without_a_sink_a_dated_line_goes_to_stderr),
