@@ -717,6 +717,47 @@ static void handshakes_are_bounded_and_a_friend_gets_through(void **state)
     end_close(&b);
 }
 
+/* Hellos that cost the listener a signature each. */
+static void costly_handshakes_take_turns(void **state)
+{
+    enum { N_STRANGERS = 12 };
+    int fds[N_STRANGERS];
+    bool answered[N_STRANGERS] = {false};
+    int n_answered = 0;
+    struct end a;
+    struct end b;
+    (void)state;
+    certs_tls(folder, "slow", &tap_tls);
+    talk_tapped(&a, &b);
+    tap_close(&tap);
+    end_close(&a);
+    UNTIL(&b, NULL, stats_of(&b).n_conns == 0);
+    /* The first record of the recording: its length is in bytes 3 and 4. */
+    size_t len = 5 + ((size_t)tap.there[3] << 8) + tap.there[4];
+    for (int i = 0; i < N_STRANGERS; i++) {
+        fds[i] = connect_to(b.bound);
+        assert_int_equal(send(fds[i], tap.there, len, MSG_NOSIGNAL), len);
+    }
+    uint64_t until_ns = pc_clock_monotonic() + PATIENCE_NS;
+    while (n_answered < N_STRANGERS && pc_clock_monotonic() < until_ns) {
+        int n_before = n_answered;
+        b.ops->progress(b.link, -1, STEP_NS);
+        for (int i = 0; i < N_STRANGERS; i++) {
+            char byte;
+            if (!answered[i] && recv(fds[i], &byte, 1, MSG_PEEK) == 1) {
+                answered[i] = true;
+                n_answered++;
+            }
+        }
+        assert_true(n_answered - n_before <= 4);
+    }
+    assert_int_equal(n_answered, N_STRANGERS);
+    for (int i = 0; i < N_STRANGERS; i++) {
+        close(fds[i]);
+    }
+    end_close(&b);
+}
+
 static void incoming_connections_are_bounded(void **state)
 {
     enum { N = 4 };
@@ -929,6 +970,7 @@ int main(void)
         cmocka_unit_test(a_flipped_bit_in_a_handshake_is_never_believed),
         cmocka_unit_test(a_recording_is_not_believed),
         cmocka_unit_test(handshakes_are_bounded_and_a_friend_gets_through),
+        cmocka_unit_test(costly_handshakes_take_turns),
         cmocka_unit_test(incoming_connections_are_bounded),
         cmocka_unit_test(bodies_are_bounded),
         cmocka_unit_test(without_a_key_other_hosts_are_out_of_reach),

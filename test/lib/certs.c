@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define EC "ec -pkeyopt ec_paramgen_curve:P-256"
+
 /* Texts that tests hold, until the folder goes. */
 static void *texts[512];
 static size_t n_texts;
@@ -33,17 +35,18 @@ static bool make_authority(const char *folder, const char *name)
 }
 
 static bool make_one(const char *folder, const char *name, const char *host,
-                     const char *authority, int days, const char *more)
+                     const char *authority, int days, const char *more,
+                     const char *key)
 {
-    return run("cd %s && openssl req -newkey ec -pkeyopt "
-               "ec_paramgen_curve:P-256 -nodes -subj /CN=%s -keyout %s.key "
-               "-out %s.csr 2>/dev/null && "
-               "printf 'subjectAltName=DNS:%s\\n%s' >%s.ext && "
-               "openssl x509 -req -in %s.csr -CA %s.pem -CAkey %s.key "
-               "-CAcreateserial -days %d -extfile %s.ext -out %s.pem "
-               "2>/dev/null",
-               folder, name, name, name, host, more, name, name, authority,
-               authority, days, name, name);
+    return run(
+        "cd %s && openssl req -newkey %s -nodes -subj /CN=%s -keyout %s.key "
+        "-out %s.csr 2>/dev/null && "
+        "printf 'subjectAltName=DNS:%s\\n%s' >%s.ext && "
+        "openssl x509 -req -in %s.csr -CA %s.pem -CAkey %s.key "
+        "-CAcreateserial -days %d -extfile %s.ext -out %s.pem "
+        "2>/dev/null",
+        folder, key, name, name, name, host, more, name, name, authority,
+        authority, days, name, name);
 }
 
 bool certs_make(char *folder, size_t len)
@@ -51,14 +54,15 @@ bool certs_make(char *folder, size_t len)
     (void)snprintf(folder, len, "/tmp/peercache-certs-XXXXXX");
     return mkdtemp(folder) != NULL && make_authority(folder, "ca") &&
            make_authority(folder, "other") &&
-           make_one(folder, "node", CERTS_NAME, "ca", 2, "") &&
-           make_one(folder, "expired", CERTS_NAME, "ca", -1, "") &&
-           make_one(folder, "stranger", "somebody.else", "ca", 2, "") &&
+           make_one(folder, "node", CERTS_NAME, "ca", 2, "", EC) &&
+           make_one(folder, "expired", CERTS_NAME, "ca", -1, "", EC) &&
+           make_one(folder, "stranger", "somebody.else", "ca", 2, "", EC) &&
+           make_one(folder, "slow", CERTS_NAME, "ca", 2, "", "rsa:4096") &&
            make_one(folder, "server", CERTS_NAME, "ca", 2,
-                    "extendedKeyUsage=serverAuth") &&
+                    "extendedKeyUsage=serverAuth", EC) &&
            make_one(folder, "client", CERTS_NAME, "ca", 2,
-                    "extendedKeyUsage=clientAuth") &&
-           make_one(folder, "foreign", CERTS_NAME, "other", 2, "");
+                    "extendedKeyUsage=clientAuth", EC) &&
+           make_one(folder, "foreign", CERTS_NAME, "other", 2, "", EC);
 }
 
 void certs_remove(const char *folder)

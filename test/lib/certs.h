@@ -13,8 +13,8 @@
  * Files <name>.pem and <name>.key: "ca" and "other" are authorities; "node" is
  * good, "expired" was, "stranger" is made out to another name, "foreign" was
  * signed by the other authority, "server" and "client" are good for one end of
- * a connection only. The folder is a new one below /tmp. False: it
- * cannot be done here.
+ * a connection only, "slow" has a long RSA key. The folder is a new one below
+ * /tmp. False: it cannot be done here.
  */
 bool certs_make(char *folder, size_t len);
 void certs_remove(const char *folder);

@@ -459,16 +459,20 @@ static void shake_failed(struct pc_link_conn *conn, peercache_status_t why)
     }
 }
 
-/* A handshake costs much; in one turn only so many go on, so that a crowd of
- * strangers is no pause for all others. */
+/* A handshake costs much, with long RSA keys milliseconds; in one turn only so
+ * many go on, so that a crowd of strangers is no pause for all others. */
 static unsigned shake(struct pc_link_conn *conn)
 {
-    if (conn->link->n_shakes == 0) {
+    struct pc_link *link = conn->link;
+    if (link->n_shakes == 0 || link->shakes_ns == 0) {
         pc_socket_make_ready(conn);
         return 1;
     }
-    conn->link->n_shakes--;
+    link->n_shakes--;
+    uint64_t began_ns = pc_clock_monotonic();
     peercache_status_t status = pc_secure_shake(conn);
+    uint64_t took_ns = pc_clock_monotonic() - began_ns;
+    link->shakes_ns -= took_ns < link->shakes_ns ? took_ns : link->shakes_ns;
     if (status == PEERCACHE_IN_PROGRESS) {
         return 1;
     }

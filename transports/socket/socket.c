@@ -14,8 +14,9 @@
 #define QUIET_NS     (5 * PC_S)
 #define RUN_ROUNDS   2 /* Answers posted in the first leave in the second. */
 #define NO_TIME_LEFT 0
-#define SHAKES_MAX   16 /* Steps of handshakes in one progress(). */
-#define AWAY_PART    4  /* Such a part of a stall's time is a pause of ours. */
+#define SHAKES_MAX   16          /* Steps of handshakes in one progress() ... */
+#define SHAKES_NS    (2 * PC_MS) /* ... as long as they take no longer. */
+#define AWAY_PART    4 /* Such a part of a stall's time is a pause of ours. */
 
 /* ---- Shared by the modules ----------------------------------------------- */
 
@@ -76,6 +77,7 @@ static peercache_status_t socket_open(const struct pc_link_params *params,
     pc_list_init(&link->spares);
     link->spare_fd = -1;
     link->n_shakes = SHAKES_MAX;
+    link->shakes_ns = SHAKES_NS;
     status = params->tls == NULL ? PEERCACHE_OK : pc_secure_open(link);
     link->params.tls = NULL; /* The caller's, and it may go now. */
     if (status != PEERCACHE_OK) {
@@ -256,6 +258,7 @@ static unsigned socket_progress(struct pc_link *link, int fd,
         link->back_ns = link->now_ns;
     }
     link->n_shakes = SHAKES_MAX;
+    link->shakes_ns = SHAKES_NS;
     unsigned work = run_ready(link);
     bool idle = work == 0 && pc_list_is_empty(&link->ready);
     uint64_t wait_ns = idle ? wait_time(link, max_wait_ns) : NO_TIME_LEFT;

@@ -57,7 +57,8 @@ struct pc_link
     size_t n_greeting;
     size_t n_conns;
     size_t n_incoming;
-    unsigned n_shakes;        /* Handshakes that may go on in this turn. */
+    unsigned n_shakes;        /* Handshakes that may go on in this turn ... */
+    uint64_t shakes_ns;       /* ... and the time that they may take. */
     struct pc_list ready;     /* Those that get a turn. */
     struct pc_list listeners; /* All of them. */
     struct pc_list spares;    /* Receive buffers that nobody uses. */
