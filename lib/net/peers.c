@@ -278,6 +278,11 @@ void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why)
         return;
     }
     peer->conns[cls] = NULL;
+    uint64_t now = pc_engine_now(peers->engine);
+    /* One that had been ready is opened again at once, but not over and over:
+     * who lives is found, who died refuses. */
+    bool first = peer->backoff_ns[cls] == 0 && now - peer->lost_ns[cls] > PC_S;
+    peer->lost_ns[cls] = now;
     uint64_t backoff = peer->backoff_ns[cls] * 2;
     if (backoff < BACKOFF_MIN_NS) {
         backoff = BACKOFF_MIN_NS;
@@ -287,8 +292,8 @@ void pc_peers_conn_lost(struct pc_conn *conn, peercache_status_t why)
     if (backoff > most) {
         backoff = most;
     }
-    peer->backoff_ns[cls] = backoff;
-    peer->retry_ns[cls] = pc_engine_now(peers->engine) + backoff;
+    peer->backoff_ns[cls] = first ? 1 : backoff;
+    peer->retry_ns[cls] = now + (first ? 0 : backoff);
     fail_waiting(peer, cls,
                  why == PEERCACHE_TIMED_OUT ? PEERCACHE_TIMED_OUT
                                             : PEERCACHE_UNREACHABLE);
@@ -310,6 +315,14 @@ bool pc_peer_is_usable(const struct pc_peer *peer)
     return peer->conns[PC_LINK_CONTROL] != NULL ||
            pc_engine_now(peer->peers->engine) >=
                peer->retry_ns[PC_LINK_CONTROL];
+}
+
+bool pc_peer_is_returning(const struct pc_peer *peer)
+{
+    const struct pc_conn *conn = peer->conns[PC_LINK_CONTROL];
+    return !peer->gone && !peer->suspect && conn != NULL &&
+           conn->state == PC_CONN_CLOSED &&
+           peer->backoff_ns[PC_LINK_CONTROL] == 0;
 }
 
 void pc_peer_greet(struct pc_peer *peer)

@@ -39,7 +39,8 @@ struct pc_peer
     unsigned n_rpcs;           /* Waiting and sent. */
     uint64_t retry_ns[2];      /* No new attempt before. */
     uint64_t backoff_ns[2];
-    bool refused; /* By the handshake: said once. */
+    uint64_t lost_ns[2]; /* When a connection broke last. */
+    bool refused;        /* By the handshake: said once. */
 
     /* Breaker. */
     uint64_t heard_ns;
@@ -168,6 +169,9 @@ void pc_peer_unref(struct pc_peer *peer);
 void pc_peer_greet(struct pc_peer *peer);
 /* Whether it makes sense to ask it now. */
 bool pc_peer_is_usable(const struct pc_peer *peer);
+/* Its connection is just breaking, and a new one may be opened: most such peers
+ * live. */
+bool pc_peer_is_returning(const struct pc_peer *peer);
 /* It sent something. */
 void pc_peer_heard(struct pc_peer *peer);
 /* The same, and it was an answer: it is not suspect any more. */

@@ -148,6 +148,9 @@ static void message_done(struct pc_rpc *rpc, peercache_status_t status,
     struct pc_outbox *box = PC_CONTAINER_OF(rpc, struct pc_outbox, rpc);
     size_t n_sent = box->n_sent;
     box->sending = false;
+    if (status != PEERCACHE_OK) { /* It goes again. */
+        pc_metrics_add(&box->node->metrics, PC_METRIC_PUBLISH_RETRIES, n_sent);
+    }
     if (status == PEERCACHE_OK && reply->type == PC_MSG_PUBLISHED &&
         reply->u.published.n_entries == n_sent + box->n_sent_live) {
         const uint8_t *results = reply->u.published.results;

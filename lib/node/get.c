@@ -458,6 +458,11 @@ static enum pc_read_way choose(struct peercache_op *op, uint32_t i,
                 ? PC_WAY_DOWN
                 : pc_read_way(node, peer, record,
                               (state->flags & PC_ITEM_NO_GET) != 0, waited);
+        if (way == PC_WAY_DOWN && state->at + 1 == state->n_places &&
+            peer != NULL && pc_peer_is_returning(peer)) {
+            *peer_p = peer;
+            return PC_WAY_LATER; /* Nobody else has it: see if it lives. */
+        }
         if (way == PC_WAY_DOWN) {
             pc_get_item_down(op, i);
             continue;

@@ -65,7 +65,7 @@ static void set_targets(struct pc_lookup *l, struct pc_lookup_key *key)
     key->asked = 0;
     key->failed = 0;
     key->open = 0;
-    key->wrong_view = false;
+    key->again = false;
     l->n_parked -= key->parked;
     key->parked = false;
     pc_lookup_targets(l->node, key);
@@ -133,7 +133,7 @@ static void conclude(struct pc_lookup *l, struct pc_lookup_key *key)
         end_key(l, key, key->failed != 0 ? PC_LOOKUP_PARTLY : PC_LOOKUP_FOUND);
         return;
     }
-    if (key->wrong_view && l->how != PC_LOOKUP_HINT) {
+    if (key->again && l->how != PC_LOOKUP_HINT) {
         schedule_again(l); /* Under a newer view, or with more room. */
         return;
     }
@@ -202,13 +202,19 @@ static void take_answer(struct ask *ask, const struct pc_msg_found *found)
         if (live > 0) {
             positive(l, key, records, live);
         } else if (found->wrong_view && !key->ended) {
-            key->wrong_view = true;
+            key->again = true;
             schedule_again(l);
         } else if (l->how == PC_LOOKUP_HINT) {
             end_key(l, key, PC_LOOKUP_ABSENT);
         }
         records += n;
     }
+}
+
+/* A connection that broke just now is no answer of an owner that is gone. */
+static bool is_returning(const struct pc_peer *peer)
+{
+    return peer != NULL && pc_peer_is_returning(peer);
 }
 
 static bool has_more(const struct pc_lookup_key *key)
@@ -264,6 +270,7 @@ static void ask_done(struct pc_rpc *rpc, peercache_status_t status,
             uint32_t bit = target_bit(key, ask->target);
             key->failed |= bit & key->open;
             key->open &= ~bit;
+            key->again = key->again || is_returning(ask->rpc.peer);
         }
         if (!key->ended && good && has_more(key)) {
             l->n_parked += !key->parked;
@@ -315,6 +322,7 @@ static bool plan_target(struct pc_lookup *l, uint32_t k, uint32_t t,
     if (peer == NULL || !pc_peer_is_usable(peer) ||
         !pc_plan_add(plan, key->targets[t], k)) {
         key->failed |= bit;
+        key->again = key->again || is_returning(peer);
         return false;
     }
     key->open |= bit;
@@ -426,7 +434,7 @@ static void not_sent(struct pc_lookup *l, const struct pc_plan *plan,
         key->open &= ~bit;
         key->failed |= bit;
         if (status != PEERCACHE_UNREACHABLE) {
-            key->wrong_view = true; /* No answer: not an absence. */
+            key->again = true; /* No answer: not an absence. */
         }
         step_key(l, k, next);
     }
@@ -488,7 +496,7 @@ static void ask_again(struct pc_timer *timer, uint64_t now_ns)
     l->starting = true;
     for (uint32_t k = 0; k < l->n_keys; k++) {
         struct pc_lookup_key *key = &l->keys[k];
-        if (!key->ended && key->wrong_view && key->open == 0) {
+        if (!key->ended && key->again && key->open == 0) {
             set_targets(l, key);
             step_key(l, k, &plan);
             n++;

@@ -45,7 +45,8 @@ struct pc_lookup_key
     struct pc_digest digest;
     uint32_t user;                /* The asker's name of the key. */
     uint32_t asked, failed, open; /* Bits over targets. */
-    bool ended, found, wrong_view;
+    bool ended, found;
+    bool again;  /* An owner's answer is missing that may still come. */
     bool parked; /* Goes to its other owners when the round is over. */
     uint8_t n_targets, n_current; /* Owners of the current view come first. */
     uint64_t targets[PC_LOOKUP_TARGETS_MAX];

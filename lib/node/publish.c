@@ -8,6 +8,9 @@
  */
 #define SLOW_OWNER_NS (200 * PC_MS)
 #define TICK_NS       (20 * PC_MS)
+/* A record that every owner refused is sent again so often while its put waits,
+ * after 20, 40 and 80 ms: room may come, or another view. */
+#define TRIES_MAX 3
 /* Publications that get new owners in one turn. */
 #define RETARGET_PER_TURN 256
 
@@ -84,6 +87,32 @@ static bool is_enough(const struct pc_publisher *pub,
     return true;
 }
 
+/* Nobody took it, and no new owners are on their way. False: for good. */
+static bool try_later(struct pc_publisher *pub, struct pc_publication *p)
+{
+    if (p->retry_ns == 0 && p->n_tries == TRIES_MAX) {
+        return false;
+    }
+    if (p->retry_ns == 0) {
+        p->retry_ns =
+            pc_engine_now(&pub->node->engine) + (TICK_NS << p->n_tries++);
+    }
+    return true;
+}
+
+static void try_again(struct pc_publisher *pub, struct pc_publication *p)
+{
+    struct peercache_node *node = pub->node;
+    struct pc_place place;
+    p->retry_ns = 0;
+    p->refused = false;
+    if (pc_store_find(node->store, p->record.digest, false, &place) &&
+        place.generation == p->record.generation) {
+        pc_metrics_add(&node->metrics, PC_METRIC_PUBLISH_RETRIES, 1);
+        (void)pc_publish_place(node, &place);
+    }
+}
+
 static void check(struct pc_publisher *pub, struct pc_publication *p)
 {
     if (!pc_list_is_empty(&p->waiters) && is_enough(pub, p)) {
@@ -91,8 +120,11 @@ static void check(struct pc_publisher *pub, struct pc_publication *p)
     } else if (!pc_list_is_empty(&p->waiters) && p->pending == 0 &&
                p->acked == 0 && p->view == pc_ring_view(pub->node->ring)) {
         /* Every owner refused it, or is gone, and there are no new ones. */
-        wake_waiters(pub, p,
-                     p->refused ? PEERCACHE_NO_SPACE : PEERCACHE_UNREACHABLE);
+        if (!try_later(pub, p)) {
+            wake_waiters(pub, p,
+                         p->refused ? PEERCACHE_NO_SPACE
+                                    : PEERCACHE_UNREACHABLE);
+        }
     } else {
         publication_free_if_over(pub, p);
     }
@@ -135,6 +167,9 @@ static void tick(struct pc_timer *timer, uint64_t now_ns)
             PC_CONTAINER_OF(at, struct pc_publication, link);
         if (!pc_list_is_empty(&p->waiters)) {
             pc_list_push_back(&pub->waited, &p->link);
+            if (p->retry_ns != 0 && now_ns >= p->retry_ns) {
+                try_again(pub, p);
+            }
         }
         check(pub, p);
     }

@@ -64,8 +64,8 @@ enum pc_read_way pc_read_way(struct peercache_node *node, struct pc_peer *peer,
     if (mode == PC_READ_MODE_SERVED) {
         return PC_WAY_SERVED;
     }
+    pc_peer_greet(peer); /* Also again: its memory went with a connection. */
     if (!peer->greeted) {
-        pc_peer_greet(peer);
         return unknown(node, waited);
     }
     if (mode == PC_READ_MODE_ONE_SIDED) {

@@ -136,6 +136,8 @@
       "here")                                                                  \
     X(PUBLISH_MESSAGES, COUNTER, "publish_messages_total", "",                 \
       "messages of publishes and retracts sent to owners")                     \
+    X(PUBLISH_RETRIES, COUNTER, "publish_retries_total", "",                   \
+      "records told again because no owner took them, or a connection broke")  \
     X(FIFO_DROPPED, COUNTER, "publish_dropped_total", "",                      \
       "publishes and retracts dropped at the bound of a queue")                \
     X(PEER_SUSPECTED, COUNTER, "peer_suspected_total", "",                     \

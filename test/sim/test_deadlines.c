@@ -481,6 +481,175 @@ static void requests_to_a_hung_peer_are_bounded(void **state)
     finish(c, 1);
 }
 
+/* ---- Transient failures
+ * -------------------------------------------------------
+ */
+
+/* Every connection of a pair breaks, both live: what is under way is tried
+ * again and ends well. */
+static void a_broken_connection_is_no_miss(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 50; seed < 60; seed++) {
+        char word[16];
+        struct cluster *c = cluster_create(seed);
+        struct pc_sim_path path = pc_sim_path_default();
+        cluster_start_all(c, 4,
+                          "location_cache=0 directory_replicas=1 "
+                          "read_mode=served");
+        cluster_pick_word(c, 0, 'l', "b", "acd", word);
+        (void)run_verb(c, 0, PC_VERB_PUT, word);
+        (void)run_verb(c, 3, PC_VERB_GET, word);
+        path.bandwidth = 20 * 1000 * 1000; /* 5 ms a value. */
+        pc_sim_set_path(c->sim, NULL, NULL, &path);
+        struct cluster_op *get = cluster_begin_verb(c, 3, PC_VERB_GET, word);
+        cluster_run(c, 30 * PC_US + (seed - 50) * PC_MS / 2);
+        if (seed % 2 == 0) { /* The holder, or the owner of its record. */
+            pc_sim_break(c->sim, c->nodes[0].host, c->nodes[3].host);
+        }
+        pc_sim_break(c->sim, c->nodes[1].host, c->nodes[3].host);
+        cluster_wait(get);
+        assert_int_equal(get->result, PEERCACHE_OK);
+        assert_in_range(took_ns(get), 0, 250 * PC_MS);
+        cluster_run(c, 2 * PC_S); /* Not over and over. */
+        struct cluster_op *exists =
+            cluster_begin_verb(c, 3, PC_VERB_EXISTS, word);
+        pc_sim_break(c->sim, c->nodes[1].host, c->nodes[3].host);
+        cluster_wait(exists);
+        assert_int_equal(exists->result, PEERCACHE_OK);
+        cluster_run(c, 2 * PC_S);
+        cluster_pick_word(c, 3, 'm', "b", "acd", word);
+        struct cluster_op *put = cluster_begin_verb(c, 3, PC_VERB_PUT, word);
+        cluster_run(c, 30 * PC_US);
+        pc_sim_break(c->sim, c->nodes[1].host, c->nodes[3].host);
+        cluster_wait(put);
+        assert_int_equal(put->result, PEERCACHE_OK);
+        assert_in_range(took_ns(put), 0, 250 * PC_MS);
+        cluster_settle(c, 30 * PC_S);
+        cluster_check_rest(c);
+        cluster_check_directory(c);
+        cluster_destroy(c);
+    }
+}
+
+/* b's ring without b: it says of absence that it is no owner. */
+static struct pc_ring *take_out_of_its_ring(struct cluster *c, int i)
+{
+    struct pc_member members[CLUSTER_NODES_MAX];
+    size_t n;
+    size_t kept = 0;
+    struct peercache_node *node = c->nodes[i].node;
+    const struct pc_member *all = pc_ring_members(node->ring, &n);
+    for (size_t k = 0; k < n; k++) {
+        if (all[k].incarnation != node->self.incarnation) {
+            members[kept++] = all[k];
+        }
+    }
+    struct pc_ring *own = node->ring;
+    node->ring = pc_ring_create(members, kept, (uint32_t)node->settings.vnodes,
+                                (uint32_t)node->settings.directory_replicas);
+    assert_non_null(node->ring);
+    return own;
+}
+
+static void give_back_its_ring(struct cluster *c, int i, struct pc_ring *own)
+{
+    pc_ring_unref(c->nodes[i].node->ring);
+    c->nodes[i].node->ring = own;
+}
+
+static void an_absence_of_another_view_is_asked_again_until_the_deadline(
+    void **state)
+{
+    (void)state;
+    char word[16];
+    struct cluster *c = cluster_create(60);
+    cluster_start_all(c, 4, "location_cache=0");
+    cluster_run(c, 12 * PC_S);
+    cluster_pick_word(c, 3, 'm', "bc", "ad", word);
+    struct pc_ring *own = take_out_of_its_ring(c, 1);
+    struct cluster_call call = {.node = 3,
+                                .verb = PC_VERB_GET,
+                                .words = word,
+                                .timeout_ns = 500 * PC_MS};
+    struct cluster_op *get = cluster_begin(c, &call);
+    cluster_wait(get);
+    assert_int_equal(get->statuses[0], PEERCACHE_TIMED_OUT);
+    assert_in_range(took_ns(get), 500 * PC_MS, 501 * PC_MS);
+    assert_in_range(cluster_metric(c, 3, PC_METRIC_LOOKUPS_AGAIN), 5, 20);
+    assert_int_equal(cluster_metric(c, 3, PC_METRIC_LATE_LOOKUP), 1);
+    /* It learns better while somebody asks. */
+    get = cluster_begin(c, &call);
+    cluster_run(c, 100 * PC_MS);
+    assert_false(get->ended);
+    give_back_its_ring(c, 1, own);
+    cluster_wait(get);
+    assert_int_equal(get->statuses[0], PEERCACHE_NOT_FOUND);
+    assert_in_range(took_ns(get), 100 * PC_MS, 200 * PC_MS);
+    cluster_settle(c, 30 * PC_S);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
+/* Its only owner does not know yet that it is one. */
+static void a_put_to_an_owner_of_another_view_waits_for_it(void **state)
+{
+    (void)state;
+    char word[16];
+    struct cluster *c = cluster_create(61);
+    cluster_start_all(c, 4, "location_cache=0 directory_replicas=1");
+    cluster_run(c, 12 * PC_S);
+    cluster_pick_word(c, 3, 'm', "b", "acd", word);
+    struct pc_ring *own = take_out_of_its_ring(c, 1);
+    struct cluster_op *put = cluster_begin_verb(c, 3, PC_VERB_PUT, word);
+    cluster_run(c, 100 * PC_MS);
+    assert_false(put->ended);
+    give_back_its_ring(c, 1, own);
+    cluster_wait(put);
+    assert_int_equal(put->result, PEERCACHE_OK);
+    assert_in_range(took_ns(put), 100 * PC_MS, 150 * PC_MS);
+    cluster_settle(c, 30 * PC_S);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+/* A full shard refuses; there is room again before the put gives up. */
+static void a_refused_record_is_sent_again(void **state)
+{
+    (void)state;
+    for (unsigned room = 0; room < 2; room++) {
+        char word[16];
+        struct cluster *c = cluster_create(62);
+        cluster_start_all(c, 3, "location_cache=0 directory_replicas=1");
+        cluster_pick_word(c, 2, 'm', "b", "ac", word);
+        struct peercache_node *owner = c->nodes[1].node;
+        struct pc_shard *shard = owner->shard;
+        owner->shard = pc_shard_create(1);
+        struct pc_record filler = {
+            .digest = {1, 2}, .incarnation = 3, .generation = 2, .length = 1};
+        assert_int_equal(pc_shard_publish(owner->shard, &filler), PEERCACHE_OK);
+        struct cluster_op *put = cluster_begin_verb(c, 2, PC_VERB_PUT, word);
+        cluster_run(c, 10 * PC_MS);
+        assert_false(put->ended);
+        if (room == 1) {
+            assert_true(pc_shard_retract(owner->shard, &filler));
+        }
+        cluster_wait(put);
+        assert_int_equal(put->statuses[0],
+                         room == 1 ? PEERCACHE_OK : PEERCACHE_NO_SPACE);
+        assert_in_range(took_ns(put), 10 * PC_MS, 250 * PC_MS);
+        assert_in_range(cluster_metric(c, 2, PC_METRIC_PUBLISH_RETRIES), 1, 3);
+        (void)run_verb(c, 2, PC_VERB_REMOVE, word);
+        cluster_run(c, 100 * PC_MS);
+        (void)pc_shard_retract(owner->shard, &filler);
+        pc_shard_destroy(owner->shard);
+        owner->shard = shard;
+        cluster_check_rest(c);
+        cluster_destroy(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +666,11 @@ int main(void)
         cmocka_unit_test(a_pause_of_our_own_opens_no_breaker),
         cmocka_unit_test(retracts_to_a_hung_owner_are_queued),
         cmocka_unit_test(requests_to_a_hung_peer_are_bounded),
+        cmocka_unit_test(a_broken_connection_is_no_miss),
+        cmocka_unit_test(
+            an_absence_of_another_view_is_asked_again_until_the_deadline),
+        cmocka_unit_test(a_put_to_an_owner_of_another_view_waits_for_it),
+        cmocka_unit_test(a_refused_record_is_sent_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

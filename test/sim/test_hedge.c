@@ -46,14 +46,14 @@ static struct cluster_op *run_verb(struct cluster *c, int i, enum pc_verb verb,
 static void present_keys_take_one_round_trip_and_absent_ones_two(void **state)
 {
     (void)state;
-    static const int sizes[] = {1, 2, 4, 8, 16, 26};
+    static const int sizes[] = {1, 2, 4, 8, 26, 128};
     char present[1024];
     char absent[1024];
     key_words(present, 's');
     key_words(absent, 'm');
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         int n = sizes[s];
-        struct cluster *c = cluster_create(1 + s);
+        struct cluster *c = cluster_create_of(1 + s, n);
         cluster_start_all(c, n, "location_cache=0 hedge=0 settle=1");
         assert_int_equal(run_verb(c, 0, PC_VERB_PUT, present)->result,
                          PEERCACHE_OK);
