@@ -131,6 +131,28 @@ static void beat_anybody(struct pc_cluster *c)
     }
 }
 
+/* The other part of a partition holds us dead as we hold it. Parts find each
+ * other at the seeds; where no seed is left, masters try the dead in turn. */
+static void beat_dead(struct pc_cluster *c)
+{
+    size_t n_dead = 0;
+    size_t chosen = NOBODY;
+    for (size_t i = 0; i < c->params.n_seeds; i++) {
+        if (is_manned(c, i)) {
+            return;
+        }
+    }
+    for (size_t i = 1; i < c->n_members && c->am_master; i++) {
+        if (c->members[i].state == PC_MEMBER_DEAD &&
+            pc_rand_below(&c->rand, ++n_dead) == 0) {
+            chosen = i;
+        }
+    }
+    if (chosen != NOBODY) {
+        (void)pc_beat_add_send(c, PC_MSG_BEAT, chosen);
+    }
+}
+
 /* Beat to all masters, and to those we watch who have been silent for long. */
 void pc_beat_members(struct pc_cluster *c, uint64_t now_ns)
 {
@@ -161,6 +183,7 @@ void pc_beat_round(struct pc_cluster *c, uint64_t now_ns)
     c->fetched_view = 0;
     if (c->phase == MEMBER) {
         pc_beat_members(c, now_ns);
+        beat_dead(c);
     }
     beat_seeds(c, now_ns);
 }

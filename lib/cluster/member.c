@@ -456,7 +456,8 @@ void pc_cluster_destroy(struct pc_cluster *cluster)
 void pc_cluster_tune(struct pc_cluster *cluster, uint64_t member_ttl_ns,
                      uint32_t max_masters)
 {
-    if (member_ttl_ns >= 2 * cluster->params.heartbeat_ns) {
+    if (member_ttl_ns >= 2 * cluster->params.heartbeat_ns &&
+        member_ttl_ns <= NEVER >> DOUBTS_MAX >> 1) {
         cluster->params.member_ttl_ns = member_ttl_ns;
     }
     if (max_masters == 0 || max_masters > PC_NODES_MAX ||

@@ -18,6 +18,10 @@
 #define HELPERS_MAX 2 /* Asked at once by a master; one by others. */
 #define ROUNDS_MAX  2
 #define TRIES       16 /* To find a helper among many. */
+/* A death is declared of so many epochs after the last one that is known: what
+ * the member said shortly before it died, and only others heard, must not raise
+ * it again. A member that lives goes beyond what it is told. */
+#define EPOCHS_UNHEARD 1024
 
 /* How long before the end of patience others are asked: connecting to the
  * silent one takes time, and the answer shall be there at the end. */
@@ -108,6 +112,9 @@ static void declare(struct pc_cluster *c, size_t at, uint64_t now_ns)
     w->n_rounds = 0;
     c->counts.n_declared++;
     pc_beat_lost(c, c->members[at].incarnation, now_ns);
+    pc_table_begin(c, at);
+    c->members[at].epoch += EPOCHS_UNHEARD;
+    pc_table_end(c, at);
     pc_table_end_member(c, at, PC_MEMBER_DEAD, now_ns);
 }
 

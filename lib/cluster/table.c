@@ -9,6 +9,11 @@
 
 #include <string.h>
 
+/* No cluster comes so far; beyond, one could not be answered with a larger one
+ * for ever. */
+#define EPOCHS_END     ((uint64_t)1 << 62)
+#define ADMISSIONS_END ((uint32_t)1 << 30)
+
 static struct pc_digest id_key(const struct pc_node_id *id)
 {
     size_t len = strlen(id->text);
@@ -378,6 +383,9 @@ static void merge_same(struct pc_cluster *c, size_t at,
     admit(c, at, m->admission);
     if (m->epoch < known->epoch) {
         c->counts.n_late++;
+        if (!was_live && is_live) {
+            c->disputed = from;
+        }
         return;
     }
     if (m->epoch == known->epoch && m->state <= known->state) {
@@ -477,9 +485,9 @@ static bool is_buried(struct pc_cluster *c, size_t at,
 
 static bool is_sound(const struct pc_member *m)
 {
-    return m->incarnation != 0 && m->epoch != NEVER &&
-           m->state <= PC_MEMBER_DEAD && m->role <= PC_ROLE_CLIENT &&
-           pc_node_id_is_valid(m->id.text);
+    return m->incarnation != 0 && m->epoch < EPOCHS_END &&
+           m->admission < ADMISSIONS_END && m->state <= PC_MEMBER_DEAD &&
+           m->role <= PC_ROLE_CLIENT && pc_node_id_is_valid(m->id.text);
 }
 
 void pc_table_merge(struct pc_cluster *c, const struct pc_member *m,

@@ -31,8 +31,8 @@ static size_t look_up(struct pc_resolver *r, struct pc_resolved *found,
     size_t n = 0;
     for (size_t i = 0; i < r->n_names; i++) {
         char addresses[PC_SEEDS_MAX][PC_ADDRESS_MAX];
-        size_t n_new = pc_names_resolve_all(r->names[i].host, r->names[i].port,
-                                            addresses, PC_SEEDS_MAX - n);
+        size_t n_new = r->resolve(r->names[i].host, r->names[i].port, addresses,
+                                  PC_SEEDS_MAX - n);
         known[i] = n_new > 0;
         for (size_t k = 0; k < n_new; k++, n++) {
             memcpy(found[n].address, addresses[k], sizeof(found[n].address));
@@ -87,6 +87,7 @@ struct pc_resolver *pc_resolver_create(void)
         return NULL;
     }
     r->refs = 1;
+    r->resolve = pc_names_resolve_all;
     (void)pthread_mutex_init(&r->lock, NULL);
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -30,6 +30,9 @@ struct pc_resolver
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned refs;
+    /* pc_names_resolve_all, or a test's. */
+    size_t (*resolve)(const char *host, uint16_t port,
+                      char (*addresses)[PC_ADDRESS_MAX], size_t max);
     bool stopping;
     bool wanted;
     bool fresh; /* An answer that nobody has looked at. */

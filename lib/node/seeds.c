@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define LOOK_UP_SOON_S 5 /* While no seed answers. */
+/* As in the table of settings: patience beyond would overflow. */
+#define MEMBER_TTL_MAX_NS (24 * 3600 * PC_S)
 
 /* ---- Addresses -------------------------------------------------------- */
 
@@ -276,7 +278,8 @@ void pc_seeds_hello(struct peercache_node *node, int32_t index,
         }
     }
     if (hello->member_ttl_ns != s->member_ttl_ns &&
-        hello->member_ttl_ns >= 2 * s->heartbeat_interval_ns) {
+        hello->member_ttl_ns >= 2 * s->heartbeat_interval_ns &&
+        hello->member_ttl_ns <= MEMBER_TTL_MAX_NS) {
         PC_WARN("seeds",
                 "member_ttl is %llu ms here and %llu ms at the seed %s: taking "
                 "the seed's",
@@ -286,7 +289,7 @@ void pc_seeds_hello(struct peercache_node *node, int32_t index,
         s->member_ttl_ns = hello->member_ttl_ns;
     }
     if ((int64_t)hello->max_masters != s->max_masters &&
-        hello->max_masters > 0) {
+        hello->max_masters > 0 && hello->max_masters <= PC_NODES_MAX) {
         PC_WARN("seeds",
                 "max_masters is %lld here and %u at the seed %s: taking the "
                 "seed's",

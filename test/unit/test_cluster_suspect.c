@@ -150,13 +150,20 @@ static void forged_words_are_counted_and_ignored(void **state)
     net_init(&net, 3, 1, 7);
     start_all(&net);
     uint64_t forged = counts_of(&net, 1).n_forged;
-    struct pc_member bad[3];
+    struct pc_member bad[5];
     bad[0] = other("x", 0, 1, PC_MEMBER_ALIVE); /* No incarnation. */
     bad[1] = other("node-07", net.nodes[2].incarnation, 9,
                    PC_MEMBER_DEAD);                       /* Another's. */
     bad[2] = other("y", 77, UINT64_MAX, PC_MEMBER_ALIVE); /* No epoch. */
-    tell(&net, 1, net.nodes[0].incarnation, bad, 3);
-    assert_int_equal(counts_of(&net, 1).n_forged - forged, 3);
+    /* What cannot be outdone: node 1 could never refute it. */
+    bad[3] = *pc_cluster_find(net.nodes[1].cluster, net.nodes[1].incarnation);
+    bad[3].epoch = UINT64_MAX - 1;
+    bad[3].state = PC_MEMBER_DEAD;
+    bad[4] = bad[3];
+    bad[4].epoch = 1;
+    bad[4].admission = UINT32_MAX;
+    tell(&net, 1, net.nodes[0].incarnation, bad, 5);
+    assert_int_equal(counts_of(&net, 1).n_forged - forged, 5);
     assert_true(is_converged(&net));
     net_fini(&net);
 }
@@ -403,6 +410,53 @@ static void all_seeds_may_go_for_good(void **state)
     net_fini(&net);
 }
 
+/* Nobody is left at the address where two halves could find each other. */
+static void halves_without_any_seed_heal(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct net net;
+        net_init(&net, 8, 2, seed);
+        start_all(&net);
+        stop(&net, 0);
+        stop(&net, 1);
+        run_net(&net, 30 * SECOND);
+        for (unsigned i = 0; i < 8; i++) {
+            for (unsigned j = 0; j < 8; j++) {
+                net.cut[i][j] = (i < 5) != (j < 5);
+            }
+        }
+        run_net(&net, 60 * SECOND);
+        assert_false(view_has(&net, 2, 5) || view_has(&net, 5, 2));
+        memset(net.cut, 0, sizeof(net.cut));
+        run_net(&net, 10 * BEAT_NS);
+        if (!is_converged(&net)) {
+            print_net(&net);
+            fail_msg("not healed, seed %d", (int)seed);
+        }
+        net_fini(&net);
+    }
+}
+
+/* Its last words reached only one, which tells them after the death. */
+static void last_words_of_the_dead_raise_nobody(void **state)
+{
+    (void)state;
+    struct net net;
+    net_init(&net, 5, 2, 6);
+    start_all(&net);
+    uint64_t dead = net.nodes[1].incarnation;
+    struct pc_member last = *pc_cluster_find(net.nodes[1].cluster, dead);
+    last.epoch += 2;
+    stop(&net, 1);
+    run_net(&net, TTL_NS + 2 * BEAT_NS);
+    assert_true(pc_cluster_is_dead(net.nodes[0].cluster, dead));
+    tell(&net, 0, net.nodes[3].incarnation, &last, 1);
+    assert_true(pc_cluster_is_dead(net.nodes[0].cluster, dead));
+    assert_true(is_converged(&net));
+    net_fini(&net);
+}
+
 static void a_seeds_address_may_move(void **state)
 {
     (void)state;
@@ -618,6 +672,8 @@ int main(void)
         cmocka_unit_test(a_restarted_seed_learns_of_the_cluster_at_once),
         cmocka_unit_test(a_restarted_seed_shrinks_nobodys_view),
         cmocka_unit_test(all_seeds_may_go_for_good),
+        cmocka_unit_test(halves_without_any_seed_heal),
+        cmocka_unit_test(last_words_of_the_dead_raise_nobody),
         cmocka_unit_test(a_seeds_address_may_move),
         cmocka_unit_test(a_difference_to_another_table_makes_the_receiver_ask),
         cmocka_unit_test(a_part_of_a_table_makes_nobody_a_member),
