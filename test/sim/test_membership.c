@@ -100,6 +100,30 @@ static void a_broken_link_changes_no_view(void **state)
     cluster_destroy(c);
 }
 
+/* Both seeds are gone for good, then the network is cut in two for long. */
+static void parts_without_a_seed_find_each_others_values_again(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(54);
+    cluster_start_all(c, 6, FAST);
+    cluster_kill(c, 0);
+    cluster_kill(c, 1);
+    cluster_run(c, 10 * PC_S);
+    for (int i = 4; i < 6; i++) {
+        cluster_set_island(c, i, 1);
+    }
+    cluster_run(c, 10 * PC_S);
+    assert_false(sees(c, 2, 4) || sees(c, 4, 2));
+    assert_int_equal(cluster_do(c, 2, PC_VERB_PUT, "v"), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 4, PC_VERB_PUT, "w"), PEERCACHE_OK);
+    cluster_heal_all(c);
+    cluster_settle(c, 30 * PC_S);
+    assert_true(sees(c, 2, 4) && sees(c, 4, 2));
+    assert_int_equal(cluster_do(c, 5, PC_VERB_GET, "v"), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 3, PC_VERB_GET, "w"), PEERCACHE_OK);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -107,6 +131,7 @@ int main(void)
         cmocka_unit_test(
             what_a_draining_node_holds_is_found_and_it_owns_nothing),
         cmocka_unit_test(a_broken_link_changes_no_view),
+        cmocka_unit_test(parts_without_a_seed_find_each_others_values_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
