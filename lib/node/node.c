@@ -681,11 +681,19 @@ uint64_t pc_node_next_due(peercache_node_t *node)
     return pc_engine_next_due(&node->engine);
 }
 
+static void stop_rings(peercache_node_t *node, void *arg)
+{
+    (void)arg;
+    pc_rings_stop(node);
+}
+
 void pc_node_free(peercache_node_t *node)
 {
     pc_threads_stop(node);
+    /* Before the engine's wake-up descriptor is closed, which a builder's last
+     * act may write to; with the role, as the engine may join it, too. */
+    pc_node_call(node, stop_rings, NULL);
     pc_engine_stop(&node->engine);
-    pc_rings_stop(node);
     pc_engine_drain(&node->engine);
     close_peers(node, NULL);
     pc_engine_drain(&node->engine);
