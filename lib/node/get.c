@@ -288,15 +288,21 @@ static void add_place(struct pc_op_item *state, const struct pc_record *record)
 }
 
 /* A retract may be on its way to one owner for longer than to another: the
- * record of a place that has just proved stale is no answer the second time. */
+ * record of a place that has just proved stale is no answer the second time.
+ * Nor is a value of another length one while an owner that was not asked may
+ * know of ours (rule 5). */
 static bool is_spent(struct pc_lookup *lookup, uint32_t i,
                      const struct pc_record *record)
 {
     struct peercache_op *op =
         PC_CONTAINER_OF(lookup, struct peercache_op, lookup);
     struct pc_op_item *state = &op->state[i];
-    if (record->incarnation == op->node->self.incarnation &&
-        record->length == state->length) {
+    if (record->length != state->length) {
+        state->flags |= PC_ITEM_OTHER_SIZE;
+        state->other_length = record->length;
+        return true;
+    }
+    if (record->incarnation == op->node->self.incarnation) {
         /* What we held when the get began is gone. */
         state->flags |= PC_ITEM_STALE;
         return true;
