@@ -102,6 +102,7 @@ static void begin(struct peercache_node *node, uint64_t now_ns)
     p->walking = true;
     p->at = 0;
     p->walk_ns = now_ns;
+    p->walk_state = pc_repair_state(node);
     /* While former views are asked, their owners must be able to answer. */
     p->drop_unowned = node->n_former == 0 && pc_rings_are_current(node) &&
                       now_ns - p->ring_ns >= 2 * node->settings.settle_ns;
@@ -113,6 +114,7 @@ static void go_on(struct pc_timer *timer, uint64_t now_ns)
     struct peercache_node *node =
         PC_CONTAINER_OF(p, struct peercache_node, purge);
     if (!p->walking && p->dead.n_used == 0 && p->settled &&
+        p->walk_state == pc_repair_state(node) &&
         now_ns - p->walk_ns < QUIET_NS) {
         pc_engine_timer_start(&node->engine, timer, now_ns + WALK_EVERY_NS);
         return;

@@ -25,7 +25,8 @@ struct pc_purge
     struct pc_map dead; /* Incarnation -> since when it is dead. */
     uint64_t ring_ns;   /* Since when our ring is the current one. */
     uint64_t next_ns;   /* The next walk. */
-    uint64_t walk_ns;   /* When this walk began. */
+    uint64_t walk_ns;
+    uint64_t walk_state; /* pc_repair_state then. */ /* When this walk began. */
     size_t at;
     bool walking;
     bool drop_unowned; /* In this walk. */

@@ -170,18 +170,20 @@ static bool choose(struct peercache_node *node, bool all)
     for (struct pc_list *at = head->next; at != head; at = at->next) {
         struct pc_outbox *box = PC_CONTAINER_OF(at, struct pc_outbox, link);
         size_t place;
-        bool chosen = (all || box->compare) &&
-                      pc_ring_place(r->ring, &box->owner, &place) &&
-                      can_be_asked(node, box);
-        if (chosen && !add_with(node, box, place)) {
+        if ((!all && !box->compare) ||
+            !pc_ring_place(r->ring, &box->owner, &place)) {
+            continue;
+        }
+        if (!can_be_asked(node, box)) {
+            r->equal = false; /* Nobody knows. */
+        } else if (!add_with(node, box, place)) {
             return false;
         }
     }
     return true;
 }
 
-/* A number that changes with whatever changes what owners should have of us. */
-static uint64_t state_of(const struct peercache_node *node)
+uint64_t pc_repair_state(const struct peercache_node *node)
 {
     return pc_store_newest(node->store) + node->publisher.n_retracted +
            pc_ring_view(node->ring);
@@ -190,7 +192,7 @@ static uint64_t state_of(const struct peercache_node *node)
 static bool is_quiet(const struct peercache_node *node)
 {
     const struct pc_repair *r = &node->repair;
-    return r->equal && r->equal_at == state_of(node) &&
+    return r->equal && r->equal_at == pc_repair_state(node) &&
            pc_engine_now(&node->engine) - r->equal_ns < QUIET_NS;
 }
 
@@ -204,7 +206,7 @@ static void start_round(struct peercache_node *node, bool all)
     r->at = 0;
     r->equal = all;
     r->equal_ns = pc_engine_now(&node->engine);
-    r->equal_at = state_of(node);
+    r->equal_at = pc_repair_state(node);
     r->phase = PC_REPAIR_SUMMING;
     r->with = pc_alloc(n + 1, sizeof(struct pc_repair_with *));
     if (r->with == NULL || !choose(node, all)) {

@@ -63,6 +63,8 @@ struct pc_repair
     uint64_t listed_max; /* Records of one owner that one round lists. */
 };
 
+/* A number that changes with whatever changes what owners should have of us. */
+uint64_t pc_repair_state(const struct peercache_node *node);
 void pc_repair_init(struct peercache_node *node);
 void pc_repair_fini(struct peercache_node *node);
 /* The node has joined: rounds begin. */

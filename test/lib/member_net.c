@@ -226,6 +226,16 @@ void simple(struct net *net, unsigned i, enum pc_cluster_event_type type)
     step(net, i, event);
 }
 
+/* What waits in the sockets of a process goes with it. */
+static void drop_waiting(struct node *node)
+{
+    while (node->waiting != NULL) {
+        struct packet *p = node->waiting;
+        node->waiting = p->next;
+        free_packet(p);
+    }
+}
+
 /* Restarting takes a larger incarnation: there is a clock. */
 void start_as(struct net *net, unsigned i, unsigned named)
 {
@@ -245,6 +255,7 @@ void start_as(struct net *net, unsigned i, unsigned named)
     params.max_masters = net->max_masters;
     params.seed = pc_rand_u64(&net->rand);
     params.n_seeds = net->n_seeds;
+    drop_waiting(&net->nodes[i]);
     memset(&net->nodes[i], 0, sizeof(net->nodes[i]));
     net->nodes[i].incarnation = params.self.incarnation;
     net->nodes[i].cluster = pc_cluster_create(&params);
@@ -290,11 +301,7 @@ void net_fini(struct net *net)
     }
     pc_heap_fini(&net->packets);
     for (unsigned i = 0; i < net->n_nodes; i++) {
-        while (net->nodes[i].waiting != NULL) {
-            struct packet *p = net->nodes[i].waiting;
-            net->nodes[i].waiting = p->next;
-            free_packet(p);
-        }
+        drop_waiting(&net->nodes[i]);
     }
 }
 
