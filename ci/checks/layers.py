@@ -17,6 +17,7 @@ USES = {
     "lib/seam": ["lib/base"],
     "lib/proto": ["lib/base", "lib/seam"],
     "lib/store": ["lib/base"],
+    "lib/disk": ["lib/base"],
     "lib/directory": ["lib/base", "lib/proto"],
     "lib/cluster": ["lib/base", "lib/proto"],
     "lib/net": ["lib/base", "lib/seam", "lib/proto"],
