@@ -4,6 +4,11 @@
  */
 #include "state.h"
 
+#include <string.h>
+
+#define HELPERS 2 /* Asked at once whether they reach a rival, */
+#define ROUNDS  2 /* and so often, unless one knows. */
+
 /* Two that nobody has admitted, one of them we: the elder refuses. */
 static bool we_refuse(const struct pc_cluster *c, const struct pc_member *m)
 {
@@ -68,34 +73,148 @@ enum pc_admission pc_claim_verdict(const struct pc_cluster *c,
                                                   : PC_ADMISSION_WAIT;
 }
 
-void pc_claim_meet(struct pc_cluster *c, const struct pc_member *rival)
+/* ---- The rival -------------------------------------------------------- */
+
+/* Whether that is the rival; one that we were admitted after is none. */
+static bool is_rival(const struct pc_cluster *c, uint64_t incarnation)
 {
-    bool is_new = c->rival.incarnation != rival->incarnation;
-    if (!is_new && c->step_ns < c->met_ns + c->params.heartbeat_ns / 4) {
-        return; /* Asked just now. */
-    }
+    const struct pc_member *m = &c->rival.member;
+    return incarnation != 0 && m->incarnation == incarnation &&
+           !pc_table_is_later(&c->members[SELF], m);
+}
+
+static void give_way(struct pc_cluster *c)
+{
+    memset(&c->rival, 0, sizeof(c->rival));
+    c->phase = SUPERSEDED;
+    c->actions.superseded = true;
+}
+
+/* It is gone, and whoever holds it alive shall know: we are admitted anew. */
+static void go_on(struct pc_cluster *c)
+{
+    struct pc_member gone = c->rival.member;
+    memset(&c->rival, 0, sizeof(c->rival));
+    pc_table_outbid(c, &gone);
+}
+
+static void ask_rival(struct pc_cluster *c, uint64_t now_ns)
+{
+    struct rival *r = &c->rival;
     struct pc_cluster_send *send = pc_beat_add_send(c, PC_MSG_BEAT, SELF);
+    r->asked_ns = now_ns;
+    /* The question ends by then, whatever becomes of it. */
+    r->due_ns = now_ns + c->params.heartbeat_ns + c->params.heartbeat_ns / 4;
     if (send != NULL) {
-        send->member = *rival;
-        c->rival = *rival;
-        c->met_ns = c->step_ns;
+        send->member = r->member;
     }
+}
+
+/* It has been silent for as long as a death needs: is that our own link? */
+static void ask_others(struct pc_cluster *c, uint64_t now_ns)
+{
+    struct rival *r = &c->rival;
+    size_t helper = NOBODY;
+    r->n_rounds++;
+    r->n_asked = 0;
+    r->n_silent = 0;
+    for (int i = 0; i < HELPERS; i++) {
+        helper = pc_probe_find_helper(c, NOBODY, helper, now_ns);
+        struct pc_cluster_send *send =
+            helper == NOBODY ? NULL : pc_beat_add_send(c, PC_MSG_PROBE, helper);
+        if (send == NULL) {
+            break;
+        }
+        send->about = r->member.incarnation;
+        r->n_asked++;
+        c->counts.n_probes++;
+    }
+    r->due_ns = r->n_asked > 0 ? now_ns + c->params.heartbeat_ns : now_ns;
+}
+
+void pc_claim_watch(struct pc_cluster *c, uint64_t now_ns)
+{
+    struct rival *r = &c->rival;
+    if (!is_rival(c, r->member.incarnation)) {
+        memset(r, 0, sizeof(*r));
+        return;
+    }
+    if (now_ns < r->due_ns) {
+        return;
+    }
+    if (now_ns - r->since_ns < c->params.member_ttl_ns) {
+        ask_rival(c, now_ns);
+        return;
+    }
+    bool know_nothing = r->n_silent == 0 && r->n_rounds < ROUNDS;
+    if (know_nothing) {
+        ask_others(c, now_ns);
+    }
+    if (!know_nothing || r->n_asked == 0) {
+        go_on(c);
+    }
+}
+
+bool pc_claim_probed(struct pc_cluster *c, const struct pc_cluster_event *event)
+{
+    struct rival *r = &c->rival;
+    if (!is_rival(c, event->about)) {
+        return false;
+    }
+    if (event->verdict == PC_PROBED_ALIVE) {
+        give_way(c);
+    } else if (r->n_asked > 0) {
+        r->n_asked--;
+        r->n_silent += event->verdict == PC_PROBED_SILENT;
+        r->due_ns = r->n_asked == 0 ? event->now_ns : r->due_ns;
+    }
+    return true;
+}
+
+void pc_claim_meet(struct pc_cluster *c, const struct pc_member *rival,
+                   uint64_t from)
+{
+    struct rival *r = &c->rival;
+    if (from == rival->incarnation) {
+        give_way(c);
+        return;
+    }
+    if (is_rival(c, r->member.incarnation) &&
+        !pc_table_is_later(rival, &r->member)) {
+        return; /* It is being asked, or is no match for who is. */
+    }
+    memset(r, 0, sizeof(*r));
+    r->member = *rival;
+    r->since_ns = c->step_ns;
+    ask_rival(c, c->step_ns);
 }
 
 void pc_claim_met(struct pc_cluster *c, uint64_t incarnation, bool answered)
 {
-    struct pc_member rival = c->rival;
-    if (incarnation == 0 || rival.incarnation != incarnation) {
+    struct rival *r = &c->rival;
+    if (!is_rival(c, incarnation)) {
         return;
     }
-    c->rival.incarnation = 0;
     if (answered) {
-        c->phase = SUPERSEDED;
-        c->actions.superseded = true;
-    } else if (!pc_table_is_later(&c->members[SELF], &rival)) {
-        pc_table_outbid(c, &rival);
+        give_way(c);
+    } else if (r->n_rounds == 0) {
+        /* A busy one answers later, so it is asked again. */
+        uint64_t due_ns = r->asked_ns + c->params.heartbeat_ns / 4;
+        r->due_ns = due_ns > c->step_ns ? due_ns : c->step_ns;
     }
 }
+
+void pc_claim_paused(struct pc_cluster *c, uint64_t now_ns)
+{
+    struct rival *r = &c->rival;
+    r->since_ns = now_ns;
+    r->due_ns = now_ns;
+    r->n_asked = 0;
+    r->n_silent = 0;
+    r->n_rounds = 0;
+}
+
+/* ---- What we are told -------------------------------------------------- */
 
 /* That a killed node is dead is found out in no time, that a stopped one is,
  * takes long. */

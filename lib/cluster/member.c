@@ -25,6 +25,7 @@ static void note_pause(struct pc_cluster *c, uint64_t now_ns)
         c->watches[i].asked_ns = 0;
         c->watches[i].claimed = false;
     }
+    pc_claim_paused(c, now_ns);
     c->check_ns = now_ns;
 }
 
@@ -280,6 +281,9 @@ static uint64_t next_tick(const struct pc_cluster *c, uint64_t now_ns)
         next =
             pc_min_u64(next, c->form_ns > c->hold_ns ? c->form_ns : c->hold_ns);
     }
+    if (c->rival.member.incarnation != 0) {
+        next = pc_min_u64(next, c->rival.due_ns);
+    }
     next = pc_min_u64(next, pc_min_u64(c->seek_ns, pc_views_due(c, now_ns)));
     return next < now_ns ? now_ns : next;
 }
@@ -325,6 +329,7 @@ static void follow_up(struct pc_cluster *c, uint64_t now_ns)
     bool is_round = c->next_beat_ns <= now_ns || c->beat_now;
     uint64_t before = c->table_hash;
     try_to_form(c, now_ns);
+    pc_claim_watch(c, now_ns);
     if (is_round || c->check_ns <= now_ns) {
         pc_probe_watch(c, now_ns);
     }

@@ -37,7 +37,9 @@
  * dead; if that seems to live it is probed first, and if it answers the new
  * node is refused. Should two nodes of one id meet all the same, the later
  * admitted stays (then the larger incarnation), also where clocks were set
- * back; the other is superseded and says no more.
+ * back; the other is superseded and says no more. That the later one does not
+ * answer the elder is no proof of its end: it is asked again for member_ttl,
+ * then others are asked, and any sign of life of it decides.
  *
  * A seed that nobody answers at its address any more is looked for often, so
  * that one that starts again learns of the cluster at once. It may start as a

@@ -59,8 +59,8 @@ static bool can_help(const struct pc_cluster *c, size_t at, size_t about,
            (!hears || now_ns - w->heard_ns < c->params.member_ttl_ns / 2);
 }
 
-static size_t find_helper(struct pc_cluster *c, size_t about, size_t other,
-                          uint64_t now_ns)
+size_t pc_probe_find_helper(struct pc_cluster *c, size_t about, size_t other,
+                            uint64_t now_ns)
 {
     if (c->n_members < 3) {
         return NOBODY;
@@ -90,7 +90,7 @@ void pc_probe_ask(struct pc_cluster *c, size_t at, uint64_t now_ns)
     w->n_silent = 0;
     w->unanswered = false;
     for (int i = 0; i < (c->am_master ? HELPERS_MAX : 1); i++) {
-        helper = find_helper(c, at, helper, now_ns);
+        helper = pc_probe_find_helper(c, at, helper, now_ns);
         struct pc_cluster_send *send =
             helper == NOBODY ? NULL : pc_beat_add_send(c, PC_MSG_PROBE, helper);
         if (send == NULL) {
@@ -139,12 +139,27 @@ static uint64_t judge(struct pc_cluster *c, size_t at, uint64_t now_ns)
     return NEVER;
 }
 
+/* A process that was killed refuses connections at once. One that just does
+ * not answer may be busy: whoever wants its id waits as long as a death needs.
+ */
+static bool may_be_busy(const struct pc_cluster *c, const struct watch *w,
+                        uint64_t due_ns, uint64_t now_ns)
+{
+    return now_ns < due_ns &&
+           now_ns - w->asked_ns >= c->params.heartbeat_ns / 4 &&
+           (w->n_asked == 0 || now_ns - w->asked_ns >= c->params.heartbeat_ns);
+}
+
 /* When to look at it again. */
 static uint64_t watch_member(struct pc_cluster *c, size_t at, uint64_t now_ns)
 {
     struct watch *w = &c->watches[at];
     uint64_t since = w->heard_ns > w->vouched_ns ? w->heard_ns : w->vouched_ns;
     uint64_t due_ns = since + patience_with(c, w);
+    if (w->claimed && may_be_busy(c, w, due_ns, now_ns)) {
+        w->claimed = false; /* The next beat of the other claims it again. */
+        w->asked_ns = 0;
+    }
     if (w->claimed) {
         return judge(c, at, now_ns);
     }
@@ -190,6 +205,9 @@ static void vouch(struct pc_cluster *c, size_t at, uint64_t now_ns)
 
 void pc_probe_answer(struct pc_cluster *c, const struct pc_cluster_event *event)
 {
+    if (pc_claim_probed(c, event)) {
+        return;
+    }
     size_t at = pc_table_find(c, event->about);
     size_t helper = pc_table_find(c, event->peer);
     if (at == NOBODY || at == SELF || !pc_table_is_live(c, at) ||

@@ -70,6 +70,19 @@ struct seed_state
     bool lost;    /* Who was there is gone from there: look often. */
 };
 
+/* Another node that has our id and was admitted later: if it lives we say no
+ * more. That it does not answer is no proof that it is gone. */
+struct rival
+{
+    struct pc_member member; /* Incarnation 0: nobody. */
+    uint64_t since_ns;       /* Nothing is heard from it since. */
+    uint64_t asked_ns;       /* It was asked then, */
+    uint64_t due_ns;         /* and is asked again, or others are. */
+    uint8_t n_asked;         /* Answers of others that are still to come. */
+    uint8_t n_silent;        /* Others that could not reach it. */
+    uint8_t n_rounds;        /* Of questions to others. */
+};
+
 /* A former view beside its pc_msg_view. */
 struct former
 {
@@ -137,14 +150,12 @@ struct pc_cluster
     struct pc_cluster_actions actions; /* Of the step under way. */
     bool beat_now;                     /* Wanted by the step under way. */
     bool masters_changed;
-    bool learned;           /* A push to everybody is due. */
-    struct pc_member rival; /* It has our id, and the better claim: if it lives
-                             * we say no more. Incarnation 0: nobody. */
-    uint64_t met_ns;        /* When it was asked. */
-    bool contested;         /* Another node has our id, and a better claim. */
-    bool refused;           /* Our id was refused us. */
-    uint64_t disputed;      /* Who told what we know better; 0: nobody. */
-    uint64_t differs; /* Whose difference did not fit our table, 0: nobody. */
+    bool learned; /* A push to everybody is due. */
+    struct rival rival;
+    bool contested;    /* Another node has our id, and a better claim. */
+    bool refused;      /* Our id was refused us. */
+    uint64_t disputed; /* Who told what we know better; 0: nobody. */
+    uint64_t differs;  /* Whose difference did not fit our table, 0: nobody. */
     uint64_t base, wanted; /* Of that difference: from and to. */
 
     struct pc_member *scratch; /* For tables in part. */
@@ -217,6 +228,10 @@ void pc_beat_seek(struct pc_cluster *c, uint64_t now_ns);
 /* probe.c */
 /* See to those who are silent; sets when to look again. */
 void pc_probe_watch(struct pc_cluster *c, uint64_t now_ns);
+/* Somebody but `other` who can tell whether member `about` answers it, or
+ * NOBODY. */
+size_t pc_probe_find_helper(struct pc_cluster *c, size_t about, size_t other,
+                            uint64_t now_ns);
 /* Ask others, now, whether it answers them. */
 void pc_probe_ask(struct pc_cluster *c, size_t at, uint64_t now_ns);
 void pc_probe_answer(struct pc_cluster *c,
@@ -235,10 +250,19 @@ bool pc_claim_admit(struct pc_cluster *c, struct pc_member *member,
 enum pc_admission pc_claim_verdict(const struct pc_cluster *c,
                                    const struct pc_member *self,
                                    size_t *elder_p);
-/* Another node has our id and was admitted later: does it live? */
-void pc_claim_meet(struct pc_cluster *c, const struct pc_member *rival);
+/* `from` tells that another node has our id and was admitted later: does it
+ * live? */
+void pc_claim_meet(struct pc_cluster *c, const struct pc_member *rival,
+                   uint64_t from);
 /* The rival answered, or did not. */
 void pc_claim_met(struct pc_cluster *c, uint64_t incarnation, bool answered);
+/* What another found out of the rival; false: it was about somebody else. */
+bool pc_claim_probed(struct pc_cluster *c,
+                     const struct pc_cluster_event *event);
+/* Ask the rival, or others, if that is due. */
+void pc_claim_watch(struct pc_cluster *c, uint64_t now_ns);
+/* We were not running: it may have answered. */
+void pc_claim_paused(struct pc_cluster *c, uint64_t now_ns);
 /* What we were told. */
 void pc_claim_told(struct pc_cluster *c, const struct pc_msg_table *table,
                    uint64_t now_ns);

@@ -254,7 +254,8 @@ void pc_table_outbid(struct pc_cluster *c, const struct pc_member *rival)
 }
 
 /* Somebody tells of another node with our id. */
-static void merge_twin(struct pc_cluster *c, const struct pc_member *m)
+static void merge_twin(struct pc_cluster *c, const struct pc_member *m,
+                       uint64_t from)
 {
     const struct pc_member *self = &c->members[SELF];
     if (pc_table_is_later(self, m)) {
@@ -268,16 +269,17 @@ static void merge_twin(struct pc_cluster *c, const struct pc_member *m)
         c->next_beat_ns = pc_min_u64(c->next_beat_ns,
                                      c->step_ns + c->params.heartbeat_ns / 8);
     } else {
-        pc_claim_meet(c, m);
+        pc_claim_meet(c, m, from);
     }
 }
 
 /* Somebody tells of us. */
-static void merge_self(struct pc_cluster *c, const struct pc_member *m)
+static void merge_self(struct pc_cluster *c, const struct pc_member *m,
+                       uint64_t from)
 {
     const struct pc_member *self = &c->members[SELF];
     if (m->incarnation != self->incarnation) {
-        merge_twin(c, m);
+        merge_twin(c, m, from);
         return;
     }
     admit(c, SELF, m->admission);
@@ -504,7 +506,7 @@ void pc_table_merge(struct pc_cluster *c, const struct pc_member *m,
         return; /* Incarnations are unique; this one has another id. */
     }
     if (at == SELF) {
-        merge_self(c, m);
+        merge_self(c, m, from);
         return;
     }
     if (is_buried(c, at, m, from, now_ns)) {

@@ -5,6 +5,7 @@
 
 #include "cluster.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define FAST "heartbeat_interval=500ms member_ttl=2s settle=2s"
@@ -55,6 +56,126 @@ static void of_two_nodes_with_one_id_that_meet_one_goes_on_alone(void **state)
     cluster_stop(c, 2);
     cluster_run(c, 5 * PC_S);
     cluster_destroy(c);
+}
+
+/* Node 3 was let in as x on one side of a cut, with node 1, while node 2, which
+ * was x before, went on with 0 and 4 on the other. */
+static struct cluster *with_two_of_one_id(uint64_t seed)
+{
+    struct cluster *c = cluster_create(seed);
+    struct pc_sim_path path = pc_sim_path_default();
+    cluster_defaults(c, FAST);
+    cluster_start(c, 0, 0, "");
+    cluster_start(c, 1, 1, "");
+    cluster_start(c, 2, 2, "node_id=x");
+    cluster_start(c, 4, 3, "");
+    cluster_settle(c, 30 * PC_S);
+    cluster_set_island(c, 1, 1);
+    cluster_run(c, 5 * PC_S);
+    cluster_start(c, 3, 4, "node_id=x");
+    cluster_set_island(c, 3, 1);
+    cluster_run(c, 5 * PC_S);
+    assert_true(sees(c, 1, 3) && sees(c, 0, 2));
+    path.loss_ppm = (uint32_t)(seed % 4) * 30000;
+    path.break_ppm = (uint32_t)(seed % 2) * 2000;
+    pc_sim_set_path(c->sim, NULL, NULL, &path);
+    return c;
+}
+
+/* Everybody calls everybody's keys while the net heals. */
+static void call_all(struct cluster *c, unsigned round)
+{
+    static const enum pc_verb verbs[] = {PC_VERB_PUT, PC_VERB_GET,
+                                         PC_VERB_EXISTS};
+    for (int i = 0; i < 5; i++) {
+        char words[64];
+        snprintf(words, sizeof(words), "k%u k%u l%d", round % 7,
+                 (round + (unsigned)i) % 7, i);
+        struct cluster_call call = {.node = i,
+                                    .verb = verbs[(round + (unsigned)i) % 3],
+                                    .words = words,
+                                    .timeout_ns = PC_S,
+                                    .quiet = true};
+        if (!c->nodes[i].frozen) {
+            (void)cluster_begin(c, &call);
+        }
+    }
+}
+
+/* The rival is too busy to answer a beat in time, more than once: that is no
+ * proof that it is gone. */
+static void the_later_admitted_goes_on_although_it_is_busy(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 24; seed++) {
+        struct cluster *c = with_two_of_one_id(seed);
+        uint64_t until = cluster_now(c) + 8 * PC_S;
+        cluster_set_island(c, 1, 0);
+        cluster_set_island(c, 3, 0);
+        cluster_freeze(c, 3);
+        for (unsigned round = 0; cluster_now(c) < until; round++) {
+            call_all(c, round);
+            cluster_run(c, 50 * PC_MS);
+            if (round == 12 + seed % 12) { /* 0.6 to 1.2 s */
+                cluster_thaw(c, 3);
+            }
+        }
+        if (!c->nodes[2].node->withdrawn || c->nodes[3].node->withdrawn) {
+            cluster_fail(c, "the elder is %s, the later admitted %s",
+                         c->nodes[2].node->withdrawn ? "gone" : "there",
+                         c->nodes[3].node->withdrawn ? "gone" : "there");
+        }
+        for (int i = 0; i < 5; i++) {
+            assert_true(i == 2 || (sees(c, i, 3) && !sees(c, i, 2)));
+        }
+        assert_int_equal(cluster_do(c, 3, PC_VERB_PUT, "z"), PEERCACHE_OK);
+        assert_int_equal(cluster_do(c, 4, PC_VERB_GET, "z"), PEERCACHE_OK);
+        cluster_destroy(c);
+    }
+}
+
+/* The later admitted is gone by the time of the meeting, and nobody says so:
+ * the elder has its id again after the time that a death needs. */
+static void the_elder_goes_on_when_the_later_admitted_is_gone(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct cluster *c = with_two_of_one_id(seed);
+        cluster_set_island(c, 1, 0);
+        cluster_set_island(c, 3, 0);
+        cluster_kill(c, 3);
+        cluster_run(c, 8 * PC_S);
+        assert_false(c->nodes[2].node->withdrawn);
+        for (int i = 0; i < 5; i++) {
+            assert_true(i == 3 || sees(c, i, 2));
+        }
+        assert_int_equal(cluster_do(c, 2, PC_VERB_PUT, "z"), PEERCACHE_OK);
+        assert_int_equal(cluster_do(c, 4, PC_VERB_GET, "z"), PEERCACHE_OK);
+        cluster_destroy(c);
+    }
+}
+
+/* A node starts with the id of one that is stopped for less than a death needs:
+ * it waits, and the elder stays. */
+static void a_busy_node_does_not_lose_its_id_to_a_newcomer(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct cluster *c = cluster_create(seed);
+        cluster_defaults(c, FAST);
+        cluster_start(c, 0, 0, "");
+        cluster_start(c, 1, 1, "");
+        cluster_start(c, 2, 2, "node_id=x");
+        cluster_settle(c, 30 * PC_S);
+        cluster_freeze(c, 2);
+        cluster_start(c, 3, 3, "node_id=x");
+        cluster_run(c, 1200 * PC_MS);
+        cluster_thaw(c, 2);
+        cluster_run(c, 5 * PC_S);
+        assert_false(c->nodes[2].node->withdrawn);
+        assert_true(sees(c, 0, 2) && sees(c, 1, 2) && !sees(c, 0, 3));
+        cluster_destroy(c);
+    }
 }
 
 static void what_a_draining_node_holds_is_found_and_it_owns_nothing(
@@ -128,6 +249,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_two_nodes_with_one_id_that_meet_one_goes_on_alone),
+        cmocka_unit_test(the_later_admitted_goes_on_although_it_is_busy),
+        cmocka_unit_test(the_elder_goes_on_when_the_later_admitted_is_gone),
+        cmocka_unit_test(a_busy_node_does_not_lose_its_id_to_a_newcomer),
         cmocka_unit_test(
             what_a_draining_node_holds_is_found_and_it_owns_nothing),
         cmocka_unit_test(a_broken_link_changes_no_view),

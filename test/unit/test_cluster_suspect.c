@@ -325,8 +325,10 @@ static void a_dead_record_does_not_make_the_living_withdraw(void **state)
         other("node-02", net.nodes[2].incarnation + 5, 3, PC_MEMBER_ALIVE);
     ghost.admission = 9; /* It was there, and nobody knows that it died. */
     tell(&net, 2, net.nodes[0].incarnation, &ghost, 1);
-    run_net(&net, 3 * BEAT_NS);
+    run_net(&net, TTL_NS + 4 * BEAT_NS); /* It is asked, and others are. */
     assert_int_equal(net.nodes[2].n_superseded, 0);
+    assert_true(pc_cluster_find(net.nodes[0].cluster, net.nodes[2].incarnation)
+                    ->admission > ghost.admission);
     assert_true(is_converged(&net));
     ghost.incarnation++;
     ghost.state = PC_MEMBER_DEAD;
