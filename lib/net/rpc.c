@@ -325,6 +325,7 @@ static bool is_answer(enum pc_msg_type type)
     case PC_MSG_PUBLISHED:
     case PC_MSG_TOUCHED:
     case PC_MSG_PAGES:
+    case PC_MSG_PROMOTED:
     case PC_MSG_REMOVED:
     case PC_MSG_BECAUSE:
     case PC_MSG_PONG:

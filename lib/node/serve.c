@@ -435,6 +435,8 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
             pc_paths_region(conn->peer, &msg->u.region);
         }
         break;
+    case PC_MSG_PROGRESS:
+        break; /* That it was heard is all (net/peers.h). */
     case PC_MSG_PING:
         pong.type = PC_MSG_PONG;
         pong.request = msg->request;

@@ -189,17 +189,19 @@ void pc_read_remove(struct pc_reader *r, struct pc_msg_remove *m)
 void pc_write_read(struct pc_writer *w, const struct pc_msg_read *m)
 {
     check_count(w, m->n_keys, request_keys);
-    pc_writer_array(w, 2);
+    pc_writer_array(w, 3);
     pc_writer_number(w, m->flags, PC_READ_CHECKSUM);
     pc_writer_records(w, m->records, m->n_keys);
+    pc_writer_u64(w, m->wait_ns);
 }
 
 void pc_read_read(struct pc_reader *r, struct pc_msg_read *m)
 {
-    uint32_t n_unknown = pc_reader_open(r, 2);
+    uint32_t n_unknown = pc_reader_open(r, 3);
 
     m->flags = (uint32_t)pc_reader_number(r, PC_READ_CHECKSUM);
     m->records = pc_reader_records(r, request_keys, &m->n_keys);
+    m->wait_ns = pc_reader_u64(r);
     pc_reader_close(r, n_unknown);
 }
 
@@ -227,6 +229,41 @@ void pc_read_pages(struct pc_reader *r, struct pc_msg_pages *m)
     pc_reader_close(r, n_unknown);
 }
 
+void pc_write_promoted(struct pc_writer *w, const struct pc_msg_promoted *m)
+{
+    check_count(w, m->n_keys, answer_keys);
+    if (m->n_records > m->n_keys) {
+        pc_writer_fail(w, PEERCACHE_INVALID);
+    }
+    pc_writer_array(w, 2);
+    pc_writer_statuses(w, m->statuses, m->n_keys);
+    pc_writer_records(w, m->records, m->n_records);
+}
+
+/* One record for each key that is OK, or the lists would not match. */
+static bool fits(const struct pc_msg_promoted *m)
+{
+    uint32_t n_ok = 0;
+    for (uint32_t i = 0; i < m->n_keys; i++) {
+        n_ok += m->statuses[i] == PEERCACHE_OK;
+    }
+    return n_ok == m->n_records;
+}
+
+void pc_read_promoted(struct pc_reader *r, struct pc_msg_promoted *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 2);
+
+    m->statuses = pc_reader_statuses(r, &m->n_keys);
+    m->records =
+        pc_reader_records(r, (struct pc_bounds){0, m->n_keys}, &m->n_records);
+    if (r->status == PEERCACHE_OK && !fits(m)) {
+        pc_reader_fail(r, PEERCACHE_PROTOCOL);
+        return;
+    }
+    pc_reader_close(r, n_unknown);
+}
+
 void pc_write_why(struct pc_writer *w, const struct pc_msg_why *m)
 {
     pc_writer_array(w, 1);
@@ -250,7 +287,7 @@ void pc_read_why(struct pc_reader *r, struct pc_msg_why *m)
 void pc_write_because(struct pc_writer *w, const struct pc_msg_because *m)
 {
     check_count(w, m->n_records, why_records);
-    pc_writer_array(w, 10);
+    pc_writer_array(w, 11);
     pc_writer_u64(w, m->view);
     pc_writer_bool(w, m->owner);
     pc_writer_bool(w, m->held);
@@ -261,11 +298,12 @@ void pc_write_because(struct pc_writer *w, const struct pc_msg_because *m)
     pc_writer_bytes(w, m->dead, m->n_records, 1);
     pc_writer_records(w, m->records, m->n_records);
     pc_write_members(w, m->holders, m->n_holders);
+    pc_writer_bool(w, m->on_disk);
 }
 
 void pc_read_because(struct pc_reader *r, struct pc_msg_because *m)
 {
-    uint32_t n_unknown = pc_reader_open(r, 10);
+    uint32_t n_unknown = pc_reader_open(r, 11);
     uint32_t n;
 
     m->view = pc_reader_u64(r);
@@ -278,5 +316,6 @@ void pc_read_because(struct pc_reader *r, struct pc_msg_because *m)
     m->dead = pc_reader_bytes(r, why_records, 1, &n);
     m->records = pc_reader_records(r, (struct pc_bounds){n, n}, &m->n_records);
     m->holders = pc_read_members(r, &m->n_holders);
+    m->on_disk = pc_reader_bool(r);
     pc_reader_close(r, n_unknown);
 }

@@ -58,7 +58,10 @@
     X(STALE, 28, stale)           /* Notice: these places are no good. */      \
     X(DOUBT, 29, stale)           /* Notice to a holder: are these yours? */   \
     X(WHY, 30, why)               /* Request: what do you know of this key? */ \
-    X(BECAUSE, 31, because)       /* Answer. */
+    X(BECAUSE, 31, because)       /* Answer. */                                \
+    X(PROMOTE, 32, read)          /* Request: from your disk into the pool. */ \
+    X(PROMOTED, 33, promoted)     /* Answer. */                                \
+    X(PROGRESS, 34, ping)         /* Notice: your read waits for my disk. */
 
 enum pc_msg_type {
 #define PC_MSG_ENUM(name, value, suffix) PC_MSG_##name = (value),
@@ -281,6 +284,17 @@ struct pc_msg_read
     uint32_t flags;
     uint32_t n_keys;
     struct pc_record *records;
+    uint64_t wait_ns; /* The reader waits no longer: what its holder's disk has
+                       * not given by then is AGAIN. */
+};
+
+/* Where the keys whose status is OK are now; they stay for a moment. */
+struct pc_msg_promoted
+{
+    uint32_t n_keys;
+    int8_t *statuses; /* OK, NOT_FOUND, SIZE_MISMATCH, AGAIN */
+    uint32_t n_records;
+    struct pc_record *records; /* Of those that are OK, in order. */
 };
 
 /* Values of the keys whose status is OK follow in the body, in order. */
@@ -313,6 +327,8 @@ struct pc_msg_because
     struct pc_record *records;
     uint32_t n_holders;
     struct pc_member *holders;
+    bool on_disk; /* In its disk tier; length and checksum are then of that, if
+                   * it is not held. */
 };
 
 struct pc_msg_ping
@@ -344,6 +360,7 @@ struct pc_msg
         struct pc_msg_statuses statuses;
         struct pc_msg_read read;
         struct pc_msg_pages pages;
+        struct pc_msg_promoted promoted;
         struct pc_msg_remove remove;
         struct pc_msg_region region;
         struct pc_msg_ping ping;

@@ -117,7 +117,16 @@ static inline void same_about_keys(struct pc_msg *a, const struct pc_msg *b)
         assert_int_equal(a->u.stale.n_keys, b->u.stale.n_keys);
         SAME_ARRAY(a->u.stale.records, b->u.stale.records, b->u.stale.n_keys);
         break;
+    case PC_MSG_PROMOTED:
+        assert_int_equal(a->u.promoted.n_keys, b->u.promoted.n_keys);
+        assert_int_equal(a->u.promoted.n_records, b->u.promoted.n_records);
+        SAME_ARRAY(a->u.promoted.statuses, b->u.promoted.statuses,
+                   b->u.promoted.n_keys);
+        SAME_ARRAY(a->u.promoted.records, b->u.promoted.records,
+                   b->u.promoted.n_records);
+        break;
     case PC_MSG_READ:
+    case PC_MSG_PROMOTE:
         assert_int_equal(a->u.read.n_keys, b->u.read.n_keys);
         SAME_ARRAY(a->u.read.records, b->u.read.records, b->u.read.n_keys);
         break;

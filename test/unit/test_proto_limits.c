@@ -131,8 +131,15 @@ static struct pc_msg about_keys(struct large *l, enum pc_msg_type type,
         msg.u.touch.records = l->records;
         break;
     case PC_MSG_READ:
+    case PC_MSG_PROMOTE:
         msg.u.read.n_keys = n;
         msg.u.read.records = l->records;
+        break;
+    case PC_MSG_PROMOTED:
+        msg.u.promoted.n_keys = n;
+        msg.u.promoted.statuses = l->statuses;
+        msg.u.promoted.n_records = n;
+        msg.u.promoted.records = l->records;
         break;
     case PC_MSG_PAGES:
         msg.u.pages.n_keys = n;
@@ -154,11 +161,12 @@ static struct pc_msg about_keys(struct large *l, enum pc_msg_type type,
 }
 
 static const enum pc_msg_type requests[] = {
-    PC_MSG_LOOKUP, PC_MSG_PUBLISH, PC_MSG_TOUCH, PC_MSG_READ, PC_MSG_REMOVE,
+    PC_MSG_LOOKUP, PC_MSG_PUBLISH, PC_MSG_TOUCH,
+    PC_MSG_READ,   PC_MSG_REMOVE,  PC_MSG_PROMOTE,
 };
 static const enum pc_msg_type answers[] = {
     PC_MSG_FOUND, PC_MSG_PUBLISHED, PC_MSG_TOUCHED,
-    PC_MSG_PAGES, PC_MSG_REMOVED,
+    PC_MSG_PAGES, PC_MSG_REMOVED,   PC_MSG_PROMOTED,
 };
 
 static void requests_have_1_to_4096_keys(void **state)

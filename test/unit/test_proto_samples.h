@@ -184,7 +184,13 @@ static inline void sample_about_keys(struct samples *s, struct pc_msg *m)
         m->u.statuses = (struct pc_msg_statuses){3, s->statuses};
         break;
     case PC_MSG_READ:
-        m->u.read = (struct pc_msg_read){PC_READ_CHECKSUM, 3, s->records};
+    case PC_MSG_PROMOTE:
+        m->u.read =
+            (struct pc_msg_read){PC_READ_CHECKSUM, 3, s->records, 1500000000u};
+        break;
+    case PC_MSG_PROMOTED:
+        m->u.promoted =
+            (struct pc_msg_promoted){3, s->statuses, 1, s->records + 1};
         break;
     case PC_MSG_PAGES:
         m->u.pages = (struct pc_msg_pages){
@@ -208,7 +214,8 @@ static inline void sample_about_keys(struct samples *s, struct pc_msg *m)
                                                s->dead,
                                                s->records,
                                                2,
-                                               s->members};
+                                               s->members,
+                                               true};
         break;
     default:
         break;
@@ -252,6 +259,7 @@ static inline void sample_make(struct samples *s, enum pc_msg_type type,
         break;
     case PC_MSG_PING:
     case PC_MSG_PONG:
+    case PC_MSG_PROGRESS:
         m->u.ping.token = 0xe1e2e3e4e5e6e7e8u;
         break;
     case PC_MSG_FAILED:
