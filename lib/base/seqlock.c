@@ -2,6 +2,7 @@
 
 #include "assert.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #if defined(__SANITIZE_THREAD__)
@@ -10,6 +11,12 @@
 #if __has_feature(thread_sanitizer)
 #define PC_TSAN 1
 #endif
+#endif
+
+/* SSE2 is part of x86-64. */
+#if defined(__SSE2__) && !defined(PC_TSAN)
+#include <emmintrin.h>
+#define PC_STREAMS 1
 #endif
 
 #ifdef PC_TSAN
@@ -87,6 +94,46 @@ void pc_racy_fill(void *to, const void *from, size_t len)
 }
 
 #endif /* PC_TSAN */
+
+#ifdef PC_STREAMS
+
+void pc_racy_stream(void *to, const void *from, size_t len)
+{
+    const unsigned char *f = from;
+    __m128i *t = to;
+    size_t n_blocks = (uintptr_t)to % sizeof(*t) == 0 ? len / 64 : 0;
+    for (size_t i = 0; i < n_blocks; i++) {
+        const __m128i *block = (const void *)(f + 64 * i);
+        __m128i a = _mm_loadu_si128(block);
+        __m128i b = _mm_loadu_si128(block + 1);
+        __m128i c = _mm_loadu_si128(block + 2);
+        __m128i d = _mm_loadu_si128(block + 3);
+        _mm_stream_si128(t + 4 * i, a);
+        _mm_stream_si128(t + 4 * i + 1, b);
+        _mm_stream_si128(t + 4 * i + 2, c);
+        _mm_stream_si128(t + 4 * i + 3, d);
+    }
+    size_t done = 64 * n_blocks;
+    pc_racy_fill((unsigned char *)to + done, f + done, len - done);
+}
+
+void pc_racy_stream_end(void)
+{
+    _mm_sfence();
+}
+
+#else
+
+void pc_racy_stream(void *to, const void *from, size_t len)
+{
+    pc_racy_fill(to, from, len);
+}
+
+void pc_racy_stream_end(void)
+{
+}
+
+#endif /* PC_STREAMS */
 
 bool pc_slot_matches(const struct pc_slot_header *header,
                      const struct pc_slot_want *want)

@@ -84,5 +84,11 @@ void pc_racy_copy(void *to, const void *from, size_t len);
 /* The writing side of the same: into an extent that a reader may still be
  * copying (and will then throw away). */
 void pc_racy_fill(void *to, const void *from, size_t len);
+/* The same past the caches, where the processor has such stores and `to` is
+ * aligned to 16 bytes: what is written need not be read from memory first, and
+ * drives nothing else out. They are ordered with nothing before
+ * pc_racy_stream_end, which must come before the seal. */
+void pc_racy_stream(void *to, const void *from, size_t len);
+void pc_racy_stream_end(void);
 
 #endif /* PC_BASE_SEQLOCK_H */

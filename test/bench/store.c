@@ -2,7 +2,10 @@
  * store.c - what the pool costs, beside what a copy and a checksum cost:
  * extents, utilisation under churn, puts into a full pool, bookkeeping.
  *
- * usage: bench_store [SECONDS]   (of each timed row; 2)
+ * usage: bench_store [SECONDS [PART ...]]
+ *
+ * SECONDS of each timed row (2); PART: extents, utilisation, memory, store,
+ * node (all).
  *
  * Prints one row a figure: measured, target, met or missed. Never part of the
  * tests: times depend on the machine. Exit status 0: measured, met or not.
@@ -517,22 +520,36 @@ static void bench_node_puts(unsigned char *sources, double seconds)
     (void)munmap(raw, POOL);
 }
 
-static void bench_puts(double seconds)
+static bool is_wanted(int argc, char **argv, const char *part)
 {
-    unsigned char *sources = map((uint64_t)N_SOURCES * PAGE, true);
-    printf("| of memcpy + XXH3:\n");
-    bench_store_puts(sources, seconds);
-    bench_node_puts(sources, seconds);
-    (void)munmap(sources, (uint64_t)N_SOURCES * PAGE);
+    bool wanted = argc <= 2;
+    for (int i = 2; i < argc; i++) {
+        wanted = wanted || strcmp(argv[i], part) == 0;
+    }
+    return wanted;
 }
 
 int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? strtod(argv[1], NULL) : 2;
     require(seconds > 0 && seconds <= 60, "the number of seconds");
-    bench_extents(seconds);
-    bench_utilisation();
-    bench_memory();
-    bench_puts(seconds);
+    if (is_wanted(argc, argv, "extents")) {
+        bench_extents(seconds);
+    }
+    if (is_wanted(argc, argv, "utilisation")) {
+        bench_utilisation();
+    }
+    if (is_wanted(argc, argv, "memory")) {
+        bench_memory();
+    }
+    unsigned char *sources = map((uint64_t)N_SOURCES * PAGE, true);
+    printf("| of memcpy + XXH3:\n");
+    if (is_wanted(argc, argv, "store")) {
+        bench_store_puts(sources, seconds);
+    }
+    if (is_wanted(argc, argv, "node")) {
+        bench_node_puts(sources, seconds);
+    }
+    (void)munmap(sources, (uint64_t)N_SOURCES * PAGE);
     return 0;
 }

@@ -103,13 +103,13 @@ static void a_slot_that_does_not_match_leaves_the_pieces_alone(void **state)
 static void racy_copies_are_exact_at_every_alignment(void **state)
 {
     (void)state;
-    unsigned char from[64];
-    unsigned char to[64];
-    for (unsigned i = 0; i < 64; i++) {
+    unsigned char from[256];
+    _Alignas(16) unsigned char to[256];
+    for (unsigned i = 0; i < sizeof(from); i++) {
         from[i] = (unsigned char)(i + 1);
     }
     for (size_t f = 0; f < 9; f++) {
-        for (size_t t = 0; t < 9; t++) {
+        for (size_t t = 0; t < 17; t++) {
             for (size_t len = 0; len < 40; len++) {
                 memset(to, 0, sizeof(to));
                 pc_racy_copy(to + t, from + f, len);
@@ -117,6 +117,13 @@ static void racy_copies_are_exact_at_every_alignment(void **state)
                 assert_int_equal(to[t + len], 0);
                 memset(to, 0, sizeof(to));
                 pc_racy_fill(to + t, from + f, len);
+                assert_memory_equal(to + t, from + f, len);
+                assert_int_equal(to[t + len], 0);
+            }
+            for (size_t len = 0; len < 200; len += 3) {
+                memset(to, 0, sizeof(to));
+                pc_racy_stream(to + t, from + f, len);
+                pc_racy_stream_end();
                 assert_memory_equal(to + t, from + f, len);
                 assert_int_equal(to[t + len], 0);
             }
