@@ -16,6 +16,7 @@ USES = {
     "lib/base": [],
     "lib/seam": ["lib/base"],
     "lib/proto": ["lib/base", "lib/seam"],
+    "lib/place": ["lib/base"],
     "lib/store": ["lib/base"],
     "lib/disk": ["lib/base"],
     "lib/directory": ["lib/base", "lib/proto"],
@@ -39,7 +40,7 @@ ONLY = {
     r"openssl/": ["transports/socket"],
     r"msgpack": ["lib/proto"],
     r"microhttpd": ["lib/obs"],
-    r"hwloc": ["lib/store"],
+    r"hwloc": ["lib/place"],
     r"xxh": ["lib/base"],
     r"cmocka": ["test"],
 }
