@@ -30,6 +30,7 @@ void pc_peers_init(struct pc_peers *peers, struct pc_engine *engine,
     peers->self = *self;
     peers->connect_timeout_ns = connect_timeout_ns;
     pc_list_init(&peers->peers);
+    pc_list_init(&peers->owing);
     pc_list_init(&peers->incoming);
     pc_map_init(&peers->by_incarnation);
     pc_engine_timer_init(&peers->tick, tick);
@@ -76,6 +77,7 @@ static struct pc_peer *peer_new(struct pc_peers *peers,
     pc_list_init(&peer->waiting[PC_LINK_CONTROL]);
     pc_list_init(&peer->waiting[PC_LINK_BULK]);
     pc_list_init(&peer->pulls);
+    pc_list_init(&peer->in_owing);
     pc_list_push_back(&peers->peers, &peer->link);
     return peer;
 }
@@ -150,6 +152,7 @@ static void peer_retire(struct pc_peer *peer)
     peer->gone = true;
     close_breaker(peer);
     pc_list_remove(&peer->link);
+    pc_list_remove(&peer->in_owing);
     (void)pc_map_remove(&peer->peers->by_incarnation,
                         pc_map_key(peer->member.incarnation));
     for (int cls = 0; cls < 2; cls++) {
@@ -361,10 +364,18 @@ void pc_peer_round_trip(struct pc_peer *peer, uint64_t ns)
     peer->rtt_ns = peer->rtt_ns == 0 ? rtt : (7 * peer->rtt_ns + rtt) / 8;
 }
 
+void pc_peer_watch(struct pc_peer *peer)
+{
+    if (!peer->gone && !pc_list_is_linked(&peer->in_owing)) {
+        pc_list_push_back(&peer->peers->owing, &peer->in_owing);
+    }
+}
+
 void pc_peer_asked(struct pc_peer *peer)
 {
     struct pc_peers *peers = peer->peers;
     uint64_t now = pc_engine_now(peers->engine);
+    pc_peer_watch(peer);
     if (peer->n_rpcs > 0 || peer->given_up) {
         return;
     }
@@ -386,9 +397,10 @@ uint64_t pc_peer_silent_since(const struct pc_peer *peer)
 unsigned pc_peers_most_owed(const struct pc_peers *peers)
 {
     unsigned most = 0;
-    for (const struct pc_list *at = peers->peers.next; at != &peers->peers;
+    for (const struct pc_list *at = peers->owing.next; at != &peers->owing;
          at = at->next) {
-        const struct pc_peer *peer = PC_CONTAINER_OF(at, struct pc_peer, link);
+        const struct pc_peer *peer =
+            PC_CONTAINER_OF(at, struct pc_peer, in_owing);
         unsigned n = peer->n_rpcs + peer->n_gets;
         most = n > most ? n : most;
     }
@@ -510,24 +522,33 @@ static void watch(struct pc_peer *peer, uint64_t now_ns)
     }
 }
 
+static bool is_owing(const struct pc_peer *peer)
+{
+    return peer->suspect || peer->n_gets > 0 || pc_peer_silent_since(peer) != 0;
+}
+
+/* Of a thousand peers, a few owe something: only those are looked at. */
 static void tick(struct pc_timer *timer, uint64_t now_ns)
 {
     struct pc_peers *peers = PC_CONTAINER_OF(timer, struct pc_peers, tick);
     bool paused = peers->engine->last_pause_ns > peers->last_tick_ns;
     peers->last_tick_ns = now_ns;
     bool busy = false;
-    struct pc_list *node = peers->peers.next;
-    while (node != &peers->peers) {
-        struct pc_peer *peer = PC_CONTAINER_OF(node, struct pc_peer, link);
+    struct pc_list *node = peers->owing.next;
+    while (node != &peers->owing) {
+        struct pc_peer *peer = PC_CONTAINER_OF(node, struct pc_peer, in_owing);
         pc_peer_ref(peer);
-        busy = busy || peer->suspect || peer->n_gets > 0 ||
-               pc_peer_silent_since(peer) != 0;
+        bool owing = is_owing(peer);
+        busy = busy || owing;
         if (paused) {
             peer->heard_ns = now_ns; /* We were away, not they. */
             peer->get_heard_ns = now_ns;
         }
         watch(peer, now_ns);
-        node = peer->gone ? peers->peers.next : node->next;
+        node = peer->gone ? peers->owing.next : node->next;
+        if (!owing && !is_owing(peer)) {
+            pc_list_remove(&peer->in_owing);
+        }
         pc_peer_unref(peer);
     }
     /* An idle node sleeps: look often only while somebody owes us something. */

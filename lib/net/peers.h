@@ -29,6 +29,8 @@ struct pc_peer_region
 struct pc_peer
 {
     struct pc_list link;
+    struct pc_list in_owing; /* From the first thing that it owes us until a
+                              * tick finds that it owes nothing. */
     struct pc_peers *peers;
     struct pc_member member;
     int32_t seed; /* Index of a seed, or -1. */
@@ -116,6 +118,7 @@ struct pc_peers
     struct pc_msg_hello self;
     uint64_t connect_timeout_ns;
     struct pc_list peers;
+    struct pc_list owing; /* Those that a tick looks at. */
     struct pc_map by_incarnation;
     struct pc_list incoming;
     unsigned n_incoming;
@@ -180,6 +183,8 @@ void pc_peer_answered(struct pc_peer *peer);
 unsigned pc_peers_most_owed(const struct pc_peers *peers);
 /* Since when it owes us an answer and is silent; 0: it owes none. */
 uint64_t pc_peer_silent_since(const struct pc_peer *peer);
+/* It is about to owe us something: the breaker watches it. */
+void pc_peer_watch(struct pc_peer *peer);
 
 /* Bytes on their way to peers: all, and those on the connection with most. */
 void pc_peers_sending(const struct pc_peers *peers, uint64_t *bytes_p,

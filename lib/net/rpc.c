@@ -529,15 +529,10 @@ static struct pc_link_sink *malformed(struct pc_conn *conn, const char *what)
     return NULL;
 }
 
-static struct pc_link_sink *up_message(void *conn_arg, struct pc_blob head,
-                                       size_t body_len)
+static struct pc_link_sink *take_message(struct pc_conn *conn,
+                                         struct pc_blob head, size_t body_len)
 {
-    struct pc_conn *conn = conn_arg;
     struct pc_msg msg;
-    pc_engine_refresh(conn->peers->engine);
-    if (conn->state == PC_CONN_CLOSED || conn->closing) {
-        return &conn->drop;
-    }
     pc_arena_reset(&conn->arena);
     peercache_status_t status = pc_msg_decode(head, &conn->arena, &msg);
     if (status == PEERCACHE_VERSION && conn->state == PC_CONN_GREETING &&
@@ -566,6 +561,23 @@ static struct pc_link_sink *up_message(void *conn_arg, struct pc_blob head,
     }
     conn->peers->up.request(conn->peers->up.arg, conn, &msg);
     return &conn->drop;
+}
+
+static struct pc_link_sink *up_message(void *conn_arg, struct pc_blob head,
+                                       size_t body_len)
+{
+    struct pc_conn *conn = conn_arg;
+    pc_engine_refresh(conn->peers->engine);
+    if (conn->state == PC_CONN_CLOSED || conn->closing) {
+        return &conn->drop;
+    }
+    struct pc_link_sink *sink = take_message(conn, head, body_len);
+    if (body_len == 0) {
+        /* Tables of a thousand nodes take megabytes: not to be kept for each
+         * connection until its next message. */
+        pc_arena_reset(&conn->arena);
+    }
+    return sink;
 }
 
 /* ---- The life of a connection ----------------------------------------- */

@@ -238,6 +238,7 @@ static bool post(struct pull *p, uint64_t remote, void *local, size_t len,
     if (p->peer->n_gets == 0) {
         p->peer->get_heard_ns = pc_engine_now(&p->node->engine);
     }
+    pc_peer_watch(p->peer);
     p->peer->n_gets++;
     p->peer->get_bytes += len;
     p->node->peers.n_gets++;
