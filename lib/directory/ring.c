@@ -69,25 +69,44 @@ static uint64_t position_of(uint64_t id_hash, uint32_t vnode)
     return pc_hash64(facts, sizeof(facts), 0x52494e47);
 }
 
-/* Stable, so points at one place (never, in practice) stay in id order. */
-static void sort_points(struct point *points, struct point *spare, size_t n)
+/* By their upper half, in four rounds of eight bits. */
+static void sort_upper(struct point *points, struct point *spare, size_t n)
 {
-    for (unsigned shift = 0; shift < 64; shift += 8) {
-        size_t at[257] = {0};
-        for (size_t i = 0; i < n; i++) {
-            at[((points[i].position >> shift) & 0xff) + 1]++;
+    size_t at[4][257] = {{0}};
+    for (size_t i = 0; i < n; i++) {
+        for (unsigned r = 0; r < 4; r++) {
+            at[r][((points[i].position >> (32 + 8 * r)) & 0xff) + 1]++;
         }
+    }
+    for (unsigned r = 0; r < 4; r++) {
         for (size_t i = 0; i < 256; i++) {
-            at[i + 1] += at[i];
+            at[r][i + 1] += at[r][i];
         }
         for (size_t i = 0; i < n; i++) {
-            spare[at[(points[i].position >> shift) & 0xff]++] = points[i];
+            spare[at[r][(points[i].position >> (32 + 8 * r)) & 0xff]++] =
+                points[i];
         }
         struct point *swap = points;
         points = spare;
         spare = swap;
     }
     /* An even number of rounds: the result is in the first array. */
+}
+
+/* Stable, so points at one place (never, in practice) stay in id order.
+ * Positions are hashes: few are alike in their upper half, so that hardly any
+ * point moves in the second step. */
+static void sort_points(struct point *points, struct point *spare, size_t n)
+{
+    sort_upper(points, spare, n);
+    for (size_t i = 1; i < n; i++) {
+        struct point point = points[i];
+        size_t at = i;
+        for (; at > 0 && points[at - 1].position > point.position; at--) {
+            points[at] = points[at - 1];
+        }
+        points[at] = point;
+    }
 }
 
 static void nearest_touch(struct nearest *list, uint16_t item)
