@@ -40,6 +40,7 @@ struct pc_shard
     size_t n_records;
     size_t max_records;
     size_t bytes;
+    uint64_t n_changes;
 };
 
 static size_t prefix(struct pc_digest digest, uint32_t depth)
@@ -350,6 +351,7 @@ peercache_status_t pc_shard_publish(struct pc_shard *shard,
     if (find(segment, record, &at)) {
         if (record->generation > segment->cells[at].generation) {
             segment->cells[at] = *record;
+            shard->n_changes++;
         }
         return PEERCACHE_OK;
     }
@@ -361,6 +363,7 @@ peercache_status_t pc_shard_publish(struct pc_shard *shard,
     }
     insert(segment_of(shard, record->digest), record);
     shard->n_records++;
+    shard->n_changes++;
     return PEERCACHE_OK;
 }
 
@@ -374,6 +377,7 @@ bool pc_shard_retract(struct pc_shard *shard, const struct pc_record *record)
     }
     erase(segment, at);
     shard->n_records--;
+    shard->n_changes++;
     return true;
 }
 
@@ -405,6 +409,11 @@ size_t pc_shard_bytes(const struct pc_shard *shard)
     return shard->bytes;
 }
 
+uint64_t pc_shard_changes(const struct pc_shard *shard)
+{
+    return shard->n_changes;
+}
+
 /* Begin where no run of cells wraps around, so that a removal never shifts an
  * unvisited record behind us, nor a visited one in front. */
 static uint32_t run_start(const struct segment *segment)
@@ -428,6 +437,7 @@ static void sweep_segment(struct pc_shard *shard, struct segment *segment,
                !keep(arg, &segment->cells[at])) {
             erase(segment, at);
             shard->n_records--;
+            shard->n_changes++;
         }
         at = next_cell(segment, at);
     }

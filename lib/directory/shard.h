@@ -35,6 +35,8 @@ size_t pc_shard_lookup(const struct pc_shard *shard, struct pc_digest digest,
                        struct pc_record *records, size_t max);
 size_t pc_shard_count(const struct pc_shard *shard);
 size_t pc_shard_bytes(const struct pc_shard *shard);
+/* Goes up with every record that comes, is replaced or goes. */
+uint64_t pc_shard_changes(const struct pc_shard *shard);
 
 /* Visit every record; drop those for which the function returns false.
  * Visits about max cells (whole segments: at least one, of 2,048 cells or so)

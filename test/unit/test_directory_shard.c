@@ -67,6 +67,36 @@ static void a_record_goes_only_by_its_holders_word(void **state)
     pc_shard_destroy(shard);
 }
 
+static bool drop_all(void *arg, const struct pc_record *record)
+{
+    (void)arg;
+    (void)record;
+    return false;
+}
+
+static void every_change_of_a_record_is_counted(void **state)
+{
+    (void)state;
+    struct pc_shard *shard = pc_shard_create(0);
+    struct pc_digest digest = {1, 2};
+    struct pc_record first = make_record(digest, 7, 10);
+    struct pc_record second = make_record(digest, 7, 12);
+    size_t at = 0;
+    assert_int_equal(pc_shard_publish(shard, &first), PEERCACHE_OK);
+    assert_int_equal(pc_shard_changes(shard), 1);
+    assert_int_equal(pc_shard_publish(shard, &second), PEERCACHE_OK);
+    assert_int_equal(pc_shard_changes(shard), 2);
+    assert_int_equal(pc_shard_publish(shard, &first), PEERCACHE_OK);
+    assert_false(pc_shard_retract(shard, &first));
+    assert_int_equal(pc_shard_changes(shard), 2);
+    assert_true(pc_shard_retract(shard, &second));
+    assert_int_equal(pc_shard_changes(shard), 3);
+    assert_int_equal(pc_shard_publish(shard, &first), PEERCACHE_OK);
+    assert_false(pc_shard_sweep(shard, &at, SIZE_MAX, drop_all, NULL));
+    assert_int_equal(pc_shard_changes(shard), 5);
+    pc_shard_destroy(shard);
+}
+
 static void a_digest_may_have_many_holders(void **state)
 {
     (void)state;
@@ -362,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_higher_generation_wins),
         cmocka_unit_test(a_record_goes_only_by_its_holders_word),
+        cmocka_unit_test(every_change_of_a_record_is_counted),
         cmocka_unit_test(a_digest_may_have_many_holders),
         cmocka_unit_test(a_full_shard_refuses_politely),
         cmocka_unit_test(a_shard_behaves_like_its_model),
