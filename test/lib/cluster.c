@@ -7,6 +7,7 @@
 #include "base/log.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,8 +147,19 @@ struct cluster *cluster_create(uint64_t seed)
     return cluster_create_of(seed, CLUSTER_NODES_MAX);
 }
 
+/* Runs take and give back the same memory again and again: the heap keeps it.
+ * Large blocks come as untouched pages all the same, or a thousand nodes would
+ * own all of their buffers. */
+static void tune_heap(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    (void)mallopt(M_TOP_PAD, 16 << 20);
+}
+
 struct cluster *cluster_create_of(uint64_t seed, int n_nodes_max)
 {
+    tune_heap();
     struct cluster *c = calloc(1, sizeof(*c));
     c->n_nodes_max = n_nodes_max;
     c->nodes = calloc((size_t)n_nodes_max, sizeof(*c->nodes));
@@ -157,6 +169,8 @@ struct cluster *cluster_create_of(uint64_t seed, int n_nodes_max)
     for (int i = 0; i < n_nodes_max; i++) {
         c->nodes[i].cluster = c;
     }
+    c->values = cluster_values_create();
+    c->arena = cluster_arena_take();
     c->seed = seed;
     c->sim = pc_sim_create(seed);
     c->clock = pc_sim_clock(c->sim);
@@ -214,6 +228,8 @@ void cluster_destroy(struct cluster *c)
         cluster_fail(c, "an operation never ended");
     }
     cluster_free_ops(c);
+    cluster_arena_give(c->arena);
+    cluster_values_destroy(c->values);
     pc_sim_destroy(c->sim);
     pc_map_fini(&c->records);
     pc_map_fini(&c->seen);
@@ -321,6 +337,9 @@ static void start(struct cluster *c, int i)
     n->is_slow = false;
     n->awake_ns = cluster_now(c);
     n->view_seen = 0;
+    n->next_generation = 0;
+    n->n_changes = 0;
+    n->n_looks = 0;
     n->joined_ns = 0;
     n->trouble_ns = 0;
 }
@@ -516,7 +535,7 @@ static void watch_view(struct cluster *c, int i)
         at += (size_t)snprintf(text + at, sizeof(text) - at, " %s",
                                members[k].id.text);
     }
-    if (n_members > 0 && c->n_nodes_max == CLUSTER_NODES_MAX) {
+    if (n_members > 0 && !c->is_unchecked) {
         cluster_trace(c, "%s sees%s", cluster_name(i), text);
     }
 }

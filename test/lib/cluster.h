@@ -19,6 +19,8 @@
 #ifndef PC_TEST_CLUSTER_H
 #define PC_TEST_CLUSTER_H
 
+#include "cluster_value.h"
+
 #include "base/rand.h"
 #include "node/node.h"
 #include "transports/sim/sim.h"
@@ -52,6 +54,10 @@ struct cluster_node
     uint64_t trouble_ns; /* When it was last stopped, cut off, slow, closing or
                           * lost a connection. */
     char settings[512];  /* What it was started with. */
+    /* The checker's: what it saw of the store and the shard, and when it looked
+     * at all of the shard. */
+    uint64_t next_generation, n_values, n_changes;
+    uint64_t stores_seen, n_looks;
 };
 
 /* One operation of the test, kept until the cluster is destroyed. */
@@ -101,12 +107,15 @@ struct cluster
     int *order;  /* Of the turns of a step. */
     bool *wants; /* A turn: something came, or its last one did something. */
     uint64_t *due_ns; /* When its next timer is due, in the world's time. */
-    struct history *history; /* NULL: nobody keeps one. */
-    struct pc_list ops;      /* Running. */
+    struct cluster_values *values;
+    struct cluster_arena *arena; /* Memory of the operations. */
+    struct history *history;     /* NULL: nobody keeps one. */
+    struct pc_list ops;          /* Running. */
     struct pc_list ended;
-    struct pc_map records; /* Every record ever seen: its hash. */
-    struct pc_map seen;    /* The checker's, of one shard. */
-    char settings[512];    /* "name=value ..." of all nodes. */
+    struct pc_map records;    /* Every record ever seen: its hash. */
+    struct pc_map seen;       /* The checker's, of one shard. */
+    uint64_t n_store_changes; /* That the checker saw, of all nodes. */
+    char settings[512];       /* "name=value ..." of all nodes. */
     unsigned n_machines;
     struct pc_ring *(*make_ring)(void *arg, const struct pc_member *members,
                                  size_t n_members, uint32_t vnodes,
@@ -214,10 +223,6 @@ void cluster_pick_word(struct cluster *c, int i, char kind, const char *owners,
 /* Word number i of an operation. */
 void cluster_op_word(const struct cluster_op *op, size_t i, char *word,
                      size_t len);
-size_t cluster_value_length(const char *word, unsigned version);
-void cluster_value(const char *word, unsigned version, uint8_t *bytes,
-                   size_t len);
-
 /* What has ended leaves the list of what runs; called by every step. */
 void cluster_reap(struct cluster *c);
 /* The memory of all operations; a late write in it is found. */

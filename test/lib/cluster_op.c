@@ -9,6 +9,7 @@
 #include "test.h"
 
 #include "cluster.h"
+#include "cluster_value.h"
 #include "history.h"
 
 #include "base/digest.h"
@@ -16,47 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-enum { GAP = 40, PATTERN = 0xa5, PIECES_MAX = 8 };
-
-/* ---- Values ---------------------------------------------------------------
- */
-
-static uint64_t value_seed(const char *word, unsigned version)
-{
-    return pc_hash64(word, strlen(word), version + 1000);
-}
-
-size_t cluster_value_length(const char *word, unsigned version)
-{
-    size_t extra = 64 * (size_t)version;
-    uint64_t h = value_seed(word, 0);
-    switch (word[0]) {
-    case 's': /* Small: shares a granule. */
-        return 1 + h % 2000 + extra;
-    case 'l': /* Large: several chunks of everything. */
-        return 90000 + h % 20000 + extra;
-    case 'h': /* Huge: more than a bounce chunk. */
-        return 600000 + h % 1000 + extra;
-    default:
-        return 16384 + extra;
-    }
-}
-
-void cluster_value(const char *word, unsigned version, uint8_t *bytes,
-                   size_t len)
-{
-    struct pc_rand r;
-    pc_rand_init(&r, value_seed(word, version));
-    size_t at = 0;
-    while (at < len) {
-        uint64_t x = pc_rand_u64(&r);
-        size_t n = len - at < sizeof(x) ? len - at : sizeof(x);
-        memcpy(bytes + at, &x, n);
-        at += n;
-    }
-}
+enum { GAP = 40, PIECES_MAX = 8 };
 
 /* ---- Memory ---------------------------------------------------------------
  */
@@ -142,24 +104,23 @@ static void cut_into_pieces(struct cluster_op *op, peercache_item_t *item,
 static void fill(const struct cluster_op *op, const peercache_item_t *item,
                  const char *word)
 {
-    size_t len = cluster_value_length(word, op->version);
-    uint8_t *bytes = malloc(len);
-    cluster_value(word, op->version, bytes, len);
+    const uint8_t *bytes =
+        cluster_values_get(op->cluster->values, word, op->version);
     size_t at = 0;
     for (size_t p = 0; p < item->n_pieces; p++) {
         memcpy(item->pieces[p].addr, bytes + at, item->pieces[p].len);
         at += item->pieces[p].len;
     }
-    free(bytes);
 }
 
 static void lay_out(struct cluster_op *op, unsigned n_pieces)
 {
     op->memory_len = memory_of(op, n_pieces);
-    op->memory = mmap(NULL, op->memory_len, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    op->memory = cluster_arena_pages(op->cluster->arena, op->memory_len);
     uint8_t *at = op->memory;
-    memset(at, PATTERN, op->memory_len);
+    if (op->verb == PC_VERB_GET) {
+        memset(at, CLUSTER_PATTERN, op->memory_len);
+    }
     op->items = take(&at, op->n * sizeof(*op->items));
     memset(op->items, 0, op->n * sizeof(*op->items));
     for (size_t i = 0; i < op->n; i++) {
@@ -233,29 +194,59 @@ static bool holds(const peercache_item_t *item, const uint8_t *bytes,
     return at == len;
 }
 
+static bool is_pattern(const uint8_t *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (bytes[i] != CLUSTER_PATTERN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Nothing has landed in any piece, */
+static bool is_untouched(const peercache_item_t *item)
+{
+    bool all = true;
+    for (size_t p = 0; p < item->n_pieces && all; p++) {
+        all = is_pattern(item->pieces[p].addr, item->pieces[p].len);
+    }
+    return all;
+}
+
+/* or in front of one, which is behind the one before. */
+static bool gaps_are_untouched(const peercache_item_t *item)
+{
+    bool all = true;
+    for (size_t p = 0; p < item->n_pieces && all; p++) {
+        const uint8_t *bytes = item->pieces[p].addr;
+        all = is_pattern(bytes - (GAP - PIECES_MAX), GAP - PIECES_MAX);
+    }
+    return all;
+}
+
 /* I5: what is delivered is the value; and what must be untouched is. */
 static void check_bytes(struct cluster_op *op, size_t i)
 {
     const peercache_item_t *item = &op->items[i];
+    bool get = op->verb == PC_VERB_GET;
+    bool ok = true;
     char word[64];
     (void)word_of(op, i, word);
-    size_t len = cluster_value_length(word, op->version);
-    uint8_t *bytes = malloc(len);
-    bool pattern = op->verb == PC_VERB_GET && item->status != PEERCACHE_OK;
-    if (pattern) {
-        memset(bytes, PATTERN, len);
-    } else {
-        cluster_value(word, op->version, bytes, len);
+    if (!get || item->status == PEERCACHE_OK) {
+        ok = holds(item,
+                   cluster_values_get(op->cluster->values, word, op->version),
+                   cluster_value_length(word, op->version));
+    } else if (item->status == PEERCACHE_SIZE_MISMATCH ||
+               item->status == PEERCACHE_INVALID) {
+        ok = is_untouched(item);
     }
-    bool matters = !pattern || item->status == PEERCACHE_SIZE_MISMATCH ||
-                   item->status == PEERCACHE_INVALID;
-    if (matters && !holds(item, bytes, len)) {
-        cluster_fail(op->cluster, "%s %s %s: %s%s, and wrong bytes",
+    if (!ok || (get && !gaps_are_untouched(item))) {
+        cluster_fail(op->cluster, "%s %s %s: %s%s, and wrong bytes%s",
                      cluster_name(op->node), verb_name(op->verb), word,
                      peercache_status_name(item->status),
-                     source_name(item->source));
+                     source_name(item->source), ok ? " between pieces" : "");
     }
-    free(bytes);
 }
 
 static void check_results(struct cluster_op *op)
@@ -290,8 +281,7 @@ static void seal_off(struct cluster_op *op)
 {
     op->ended_ns = cluster_now(op->cluster);
     check_results(op);
-    if (mprotect(op->memory, op->memory_len, PROT_NONE) != 0 ||
-        madvise(op->memory, op->memory_len, MADV_DONTNEED) != 0) {
+    if (!cluster_arena_take_away(op->memory, op->memory_len)) {
         cluster_fail(op->cluster, "memory cannot be taken away");
     }
     op->ended = true;
@@ -352,7 +342,6 @@ void cluster_free_ops(struct cluster *c)
     struct pc_list *at;
     while ((at = pc_list_pop_front(&c->ended)) != NULL) {
         struct cluster_op *op = PC_CONTAINER_OF(at, struct cluster_op, link);
-        (void)munmap(op->memory, op->memory_len);
         free(op->statuses);
         free(op->sources);
         free(op->lengths);

@@ -12,7 +12,7 @@
 #include "cluster.h"
 
 #define FLEET_NODES_MAX 1024
-#define FLEET_RINGS_MAX 256
+#define FLEET_RINGS_MAX 64
 
 struct fleet
 {

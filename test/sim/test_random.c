@@ -306,6 +306,7 @@ static void random_world(struct chaos *ch)
     ch->purges = ch->mends && chance(ch, 20);
     ch->n_nodes_max = chance(ch, 75) ? 2 + (int)below(ch, 5)
                                      : 7 + (int)below(ch, NODES_MAX - 6);
+    ch->c->n_nodes_max = ch->n_nodes_max; /* Nobody looks at others. */
     ch->n_machines = 1 + (unsigned)below(ch, (unsigned)ch->n_nodes_max);
     cluster_defaults(ch->c, chance(ch, 50)
                                 ? "heartbeat_interval=100ms member_ttl=300ms "
@@ -318,12 +319,16 @@ static void random_world(struct chaos *ch)
 static void read_everything(struct chaos *ch)
 {
     for (int i = 0; i < ch->n_nodes_max; i++) {
-        for (unsigned k = 0; k < KEYS && cluster_is_up(ch->c, i); k++) {
-            char word[16];
-            snprintf(word, sizeof(word), "%c%u", "ssmmmmll"[k % 8], k);
+        for (unsigned k = 0; k < KEYS && cluster_is_up(ch->c, i); k += 8) {
+            char words[64] = "";
+            size_t at = 0;
+            for (unsigned w = k; w < k + 8 && w < KEYS; w++) {
+                at += (size_t)snprintf(words + at, sizeof(words) - at, "%s%c%u",
+                                       w == k ? "" : " ", "ssmmmmll"[w % 8], w);
+            }
             struct cluster_call call = {.node = i,
                                         .verb = PC_VERB_GET,
-                                        .words = word,
+                                        .words = words,
                                         .quiet = true,
                                         .timeout_ns = 2 * PC_S};
             (void)cluster_begin(ch->c, &call);

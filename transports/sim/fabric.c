@@ -28,6 +28,7 @@ static peercache_status_t fabric_open(const struct pc_fabric_params *params,
              params->shm ? ", map" : "", host->can_get ? ", get" : "");
     pc_list_init(&fabric->mems);
     pc_list_init(&fabric->peers);
+    pc_list_init(&fabric->meant_by);
     pc_list_init(&fabric->rkeys);
     pc_list_init(&fabric->ready);
     pc_list_init(&fabric->done);
@@ -55,9 +56,7 @@ static void fabric_close(struct pc_fabric *fabric)
         pc_sim_mem_deregister(PC_CONTAINER_OF(fabric->mems.next,
                                               struct pc_fabric_mem, in_fabric));
     }
-    if (!fabric->host->dead) {
-        pc_sim_peers_lose(fabric->host->sim, fabric->blob.fabric_id);
-    }
+    pc_sim_peers_lose(fabric, !fabric->host->dead);
     pc_sim_table_remove(&fabric->host->sim->fabric_ids, fabric->blob.fabric_id);
     pc_list_remove(&fabric->in_host);
     pc_list_remove(&fabric->in_sim);

@@ -57,6 +57,7 @@ struct pc_fabric
     struct pc_sim_fabric_blob blob;
     struct pc_list mems;
     struct pc_list peers;
+    struct pc_list meant_by; /* Peers of others that mean this fabric. */
     struct pc_list rkeys;
     struct pc_list ready; /* Peers that have something to tell. */
     struct pc_list done;  /* Gets whose done is due. */
@@ -97,6 +98,7 @@ struct pc_fabric_peer
 {
     struct pc_list in_fabric;
     struct pc_list in_ready;
+    struct pc_list in_meant; /* Unless the fabric that it means is closed. */
     struct pc_fabric *fabric;
     struct pc_sim_fabric_blob blob;
     void *arg;
@@ -149,7 +151,8 @@ struct pc_sim_host *pc_sim_peer_host(const struct pc_fabric_peer *peer);
 bool pc_sim_peer_is_silent(const struct pc_fabric_peer *peer);
 /* The peer, or what a get reads, is gone: tell after a while. */
 void pc_sim_peer_lose(struct pc_fabric_peer *peer);
-void pc_sim_peers_lose(struct pc_sim *sim, uint64_t fabric_id);
+/* The fabric is being closed, in good order or not. */
+void pc_sim_peers_lose(struct pc_fabric *fabric, bool tell);
 void pc_sim_peer_get_over(struct pc_fabric_peer *peer);
 peercache_status_t pc_sim_attach(struct pc_fabric *fabric,
                                  struct pc_blob address, void *peer_arg,

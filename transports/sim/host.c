@@ -1,6 +1,7 @@
 #include "world.h"
 
 #include "base/assert.h"
+#include "base/digest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,11 @@ struct pair
     bool cut_down;
 };
 
+static size_t bucket_of(const char *ip, size_t len)
+{
+    return (size_t)(pc_hash64(ip, len, 0) % PC_SIM_BUCKETS);
+}
+
 static struct pc_sim_machine *machine_get(struct pc_sim *sim, const char *name)
 {
     unsigned n = 1;
@@ -36,6 +42,10 @@ static struct pc_sim_machine *machine_get(struct pc_sim *sim, const char *name)
              n >> 8 & 255, n & 255);
     machine->next_port = PORT_FIRST;
     pc_list_push_back(&sim->machines, &machine->in_sim);
+    pc_list_init(&machine->in_bucket);
+    pc_list_push_back(
+        &sim->machines_by_ip[bucket_of(machine->ip, strlen(machine->ip))],
+        &machine->in_bucket);
     return machine;
 }
 
@@ -50,14 +60,16 @@ uint16_t pc_sim_machine_port(struct pc_sim_machine *machine)
 struct pc_sim_host *pc_sim_host_at(const struct pc_sim *sim,
                                    const char *address)
 {
-    for (struct pc_list *at = sim->hosts.prev; at != &sim->hosts;
-         at = at->prev) {
-        struct pc_sim_host *host =
-            PC_CONTAINER_OF(at, struct pc_sim_host, in_sim);
-        size_t len = strlen(host->machine->ip);
-        if (strncmp(host->machine->ip, address, len) == 0 &&
-            address[len] == ':') {
-            return host;
+    const char *colon = strchr(address, ':');
+    size_t len = colon == NULL ? 0 : (size_t)(colon - address);
+    const struct pc_list *bucket =
+        &sim->machines_by_ip[bucket_of(address, len)];
+    for (struct pc_list *at = bucket->next; at != bucket; at = at->next) {
+        const struct pc_sim_machine *machine =
+            PC_CONTAINER_OF(at, struct pc_sim_machine, in_bucket);
+        if (strlen(machine->ip) == len &&
+            memcmp(machine->ip, address, len) == 0) {
+            return machine->newest;
         }
     }
     return NULL;
@@ -78,6 +90,7 @@ struct pc_sim_host *pc_sim_host_add(struct pc_sim *sim, const char *name,
     pc_list_init(&host->links);
     pc_list_init(&host->fabrics);
     pc_list_push_back(&sim->hosts, &host->in_sim);
+    host->machine->newest = host;
     return host;
 }
 

@@ -156,16 +156,15 @@ void pc_sim_fabrics_host_died(struct pc_sim_host *host)
     }
 }
 
-static void lose_if_fabric(struct pc_fabric_peer *peer, const void *fabric_id)
+void pc_sim_peers_lose(struct pc_fabric *fabric, bool tell)
 {
-    if (peer->blob.fabric_id == *(const uint64_t *)fabric_id) {
-        pc_sim_peer_lose(peer);
+    struct pc_list *at;
+    while ((at = pc_list_pop_front(&fabric->meant_by)) != NULL) {
+        if (tell) {
+            pc_sim_peer_lose(
+                PC_CONTAINER_OF(at, struct pc_fabric_peer, in_meant));
+        }
     }
-}
-
-void pc_sim_peers_lose(struct pc_sim *sim, uint64_t fabric_id)
-{
-    for_each_peer(sim, lose_if_fabric, &fabric_id);
 }
 
 static void resume(struct pc_fabric_peer *peer, const void *arg)
@@ -228,10 +227,16 @@ peercache_status_t pc_sim_attach(struct pc_fabric *fabric,
     peer->state = same_version ? PC_SIM_PROBING : PC_SIM_KNOWN;
     pc_list_init(&peer->in_fabric);
     pc_list_init(&peer->in_ready);
+    pc_list_init(&peer->in_meant);
     pc_list_init(&peer->gets);
     pc_list_init(&peer->rkeys);
     pc_sim_event_init(&peer->event, peer_event);
     pc_list_push_back(&fabric->peers, &peer->in_fabric);
+    struct pc_fabric *meant =
+        pc_sim_table_get(&fabric->host->sim->fabric_ids, blob.fabric_id);
+    if (meant != NULL) {
+        pc_list_push_back(&meant->meant_by, &peer->in_meant);
+    }
     peer->probes = same_version;
     tell_first(peer, same_version);
     pc_sim_peer_notify(peer);
@@ -271,6 +276,7 @@ static void peer_free(struct pc_fabric_peer *peer)
     pc_sim_unschedule(peer->fabric->host->sim, &peer->event);
     pc_list_remove(&peer->in_ready);
     pc_list_remove(&peer->in_fabric);
+    pc_list_remove(&peer->in_meant);
     pc_free(peer);
 }
 

@@ -56,6 +56,7 @@ struct pc_sim *pc_sim_create(uint64_t seed)
     pc_list_init(&sim->wires);
     for (size_t i = 0; i < PC_SIM_BUCKETS; i++) {
         pc_list_init(&sim->listeners[i]);
+        pc_list_init(&sim->machines_by_ip[i]);
     }
     pc_list_init(&sim->fabrics);
     pc_sim_trace_init(&sim->trace);

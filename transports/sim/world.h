@@ -51,6 +51,7 @@ struct pc_sim
     struct pc_rand rand;
     struct pc_heap events;
     struct pc_list machines;
+    struct pc_list machines_by_ip[PC_SIM_BUCKETS];
     struct pc_list hosts;
     struct pc_list wires;
     struct pc_list listeners[PC_SIM_BUCKETS]; /* By hash of the text. */
@@ -67,6 +68,8 @@ struct pc_sim
 struct pc_sim_machine
 {
     struct pc_list in_sim;
+    struct pc_list in_bucket;
+    struct pc_sim_host *newest;
     char name[PC_SIM_NAME_MAX];
     char ip[PC_SIM_NAME_MAX];
     uint16_t next_port;
