@@ -78,6 +78,7 @@ static struct pc_peer *peer_new(struct pc_peers *peers,
     pc_list_init(&peer->waiting[PC_LINK_BULK]);
     pc_list_init(&peer->pulls);
     pc_list_init(&peer->in_owing);
+    pc_list_init(&peer->headers);
     pc_list_push_back(&peers->peers, &peer->link);
     return peer;
 }
@@ -358,10 +359,21 @@ void pc_peer_answered(struct pc_peer *peer)
     }
 }
 
-void pc_peer_round_trip(struct pc_peer *peer, uint64_t ns)
+static void smooth(uint64_t *rtt_p, uint64_t ns)
 {
     uint64_t rtt = ns > RTT_MAX_NS ? RTT_MAX_NS : ns;
-    peer->rtt_ns = peer->rtt_ns == 0 ? rtt : (7 * peer->rtt_ns + rtt) / 8;
+    *rtt_p = *rtt_p == 0 ? rtt : (7 * *rtt_p + rtt) / 8;
+}
+
+void pc_peer_round_trip(struct pc_peer *peer, uint64_t ns)
+{
+    smooth(&peer->rtt_ns, ns);
+}
+
+void pc_peer_get_came(struct pc_peer *peer, uint64_t posted_ns)
+{
+    peer->get_heard_ns = pc_engine_now(peer->peers->engine);
+    smooth(&peer->get_rtt_ns, peer->get_heard_ns - posted_ns);
 }
 
 void pc_peer_watch(struct pc_peer *peer)
@@ -497,6 +509,11 @@ static void suspect(struct pc_peer *peer, uint64_t silence_ns)
     pc_peer_unref(peer);
 }
 
+static uint64_t patience(uint64_t rtt_ns)
+{
+    return 4 * rtt_ns < SILENCE_NS ? SILENCE_NS : 4 * rtt_ns;
+}
+
 static void watch(struct pc_peer *peer, uint64_t now_ns)
 {
     look_at_landings(peer);
@@ -504,12 +521,13 @@ static void watch(struct pc_peer *peer, uint64_t now_ns)
         probe(peer, now_ns);
         return;
     }
-    uint64_t limit = 4 * peer->rtt_ns;
-    if (limit < SILENCE_NS) {
-        limit = SILENCE_NS;
-    }
+    uint64_t limit = patience(peer->rtt_ns);
     uint64_t since = pc_peer_silent_since(peer);
-    bool gets_hang = peer->n_gets > 0 && now_ns - peer->get_heard_ns > limit;
+    bool gets_hang =
+        peer->n_gets > 0 &&
+        now_ns - peer->get_heard_ns > patience(peer->rtt_ns > peer->get_rtt_ns
+                                                   ? peer->rtt_ns
+                                                   : peer->get_rtt_ns);
     if (since != 0 && now_ns - since > limit) {
         suspect(peer, now_ns - since);
     } else if (gets_hang && now_ns - peer->heard_ns > limit) {

@@ -69,8 +69,11 @@ struct pc_peer
     uint32_t n_regions;
     unsigned n_gets; /* Posted one-sided reads. */
     uint64_t get_bytes;
-    struct pc_list pulls;  /* The node's: reads that wait for those to end. */
+    struct pc_list pulls;   /* The node's: reads that wait for those to end, */
+    struct pc_list headers; /* and those that wait for their headers. */
+    unsigned n_header_gets;
     uint64_t get_heard_ns; /* When one completed, or the first was posted. */
+    uint64_t get_rtt_ns;   /* Smoothed; with the wait for a lane. */
 };
 
 struct pc_peers_handlers
@@ -179,6 +182,8 @@ bool pc_peer_is_returning(const struct pc_peer *peer);
 void pc_peer_heard(struct pc_peer *peer);
 /* The same, and it was an answer: it is not suspect any more. */
 void pc_peer_answered(struct pc_peer *peer);
+/* A one-sided read of its memory has brought bytes. */
+void pc_peer_get_came(struct pc_peer *peer, uint64_t posted_ns);
 /* Requests and one-sided reads of the peer that owes us most. */
 unsigned pc_peers_most_owed(const struct pc_peers *peers);
 /* Since when it owes us an answer and is silent; 0: it owes none. */

@@ -52,6 +52,9 @@ bool pc_read_served(struct peercache_op *op, struct pc_peer *peer,
 /* Start a one-sided read of one item. */
 bool pc_read_pull(struct peercache_op *op, struct pc_peer *peer, uint32_t item);
 
+/* Gets from the peer have ended: reads that wait go on. */
+void pc_pull_pump(struct peercache_node *node, struct pc_peer *peer);
+
 /* Outcomes, for get.c. */
 void pc_get_item_ok(struct peercache_op *op, uint32_t item,
                     peercache_source_t source);

@@ -7,17 +7,22 @@
  * lanes. Gets land in the user's registered pieces, or, when the memory is not
  * registered or the operation ends soon, in bounce chunks of ours, so that its
  * end never has to wait for a peer. An ended operation leaves a bounced pull
- * behind as an orphan that only gives its chunks back.
+ * behind as an orphan that only gives its chunks back; what the fabric has not
+ * begun of it is taken back, so that ended operations keep none from the line.
  */
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/node.h"
+#include "node/read_header.h"
 
 #include <string.h>
 
-/* Under way to one peer. */
-#define WINDOW_BYTES (64ull << 20)
-#define WINDOW_GETS  256u
+/* Under way to one peer. Gets in software wait for a few lanes anyway: what
+ * waits here instead ends with its operation, in order of arrival. */
+#define WINDOW_BYTES      (64ull << 20)
+#define WINDOW_GETS       256u
+#define SOFT_WINDOW_BYTES (4ull << 20)
+#define SOFT_WINDOW_GETS  32u
 /* The longest single get: bounds what a cancel has to wait for. */
 #define GET_MAX (4u << 20)
 /* Operations with less time left do not let gets into user memory. */
@@ -28,39 +33,42 @@ struct pull;
 struct pull_get
 {
     struct pc_fabric_get get;
+    struct pc_list link; /* pull->gets */
     struct pull *pull;
+    uint64_t posted_ns;
     uint64_t offset; /* In the value. */
     int32_t chunk;   /* Of the bounce memory, or -1. */
-    bool header;
 };
 
 struct pull
 {
     struct pc_read read;  /* op is NULL for an orphan. */
     struct pc_list queue; /* bounce.pulls or peer->pulls, while it waits. */
+    struct pc_list gets;  /* Posted. */
     struct peercache_node *node;
     struct pc_peer *peer;
     struct pc_record record;
     struct pc_fabric_mem *mem; /* NULL: bounced. */
     uint32_t item;
-    uint32_t n_open;
-    size_t piece; /* Next byte to ask for. */
+    uint32_t n_open; /* Gets of data. */
+    size_t piece;    /* Next byte to ask for. */
     uint64_t piece_offset;
     uint64_t offset;
     bool all_posted;
-    bool header_posted;
+    bool has_header;
     bool ending; /* Post nothing more. */
     peercache_status_t failure;
-    _Alignas(64) uint8_t header[sizeof(struct pc_slot_header)];
+    struct pc_header_wait wait;
+    struct pc_slot_header header;
 };
 
-static void pump(struct peercache_node *node, struct pc_peer *peer);
 static struct pc_list *settle(struct pull *p);
 
 /* ---- The end ---------------------------------------------------------- */
 
 static void pull_free(struct pull *p)
 {
+    pc_header_leave(&p->wait);
     pc_list_remove(&p->queue);
     pc_peer_unref(p->peer);
     pc_free(p);
@@ -78,11 +86,9 @@ static void leave_op(struct pull *p)
 
 static bool header_proves(const struct pull *p)
 {
-    struct pc_slot_header header;
-    memcpy(&header, p->header, sizeof(header));
     struct pc_slot_want want = {p->record.digest, p->record.generation,
                                 p->record.length, p->record.offset};
-    return pc_slot_matches(&header, &want);
+    return pc_slot_matches(&p->header, &want);
 }
 
 static void judge(struct pull *p, struct peercache_op *op)
@@ -92,7 +98,7 @@ static void judge(struct pull *p, struct peercache_op *op)
         if (!op->stopping) {
             pc_get_item_broken_off(op, p->item);
         }
-    } else if (!p->header_posted) {
+    } else if (!p->has_header) {
         return; /* Stopped half way. */
     } else if (!header_proves(p)) {
         pc_get_item_stale(op, p->item);
@@ -165,12 +171,13 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
     struct pull *p = g->pull;
     struct peercache_node *node = p->node;
     p->n_open--;
+    pc_list_remove(&g->link);
     p->peer->n_gets--;
     p->peer->get_bytes -= get->len;
     node->peers.n_gets--;
     if (status == PEERCACHE_OK) {
         /* Its memory answers; its process need not (native reads). */
-        p->peer->get_heard_ns = pc_engine_now(&node->engine);
+        pc_peer_get_came(p->peer, g->posted_ns);
         if (g->chunk >= 0 && p->read.op != NULL) {
             scatter(&p->read.op->items[p->item], g->offset,
                     node->bounce.base + (size_t)g->chunk * PC_BOUNCE_CHUNK,
@@ -182,25 +189,25 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
     give_chunk(node, g->chunk);
     pc_free(g);
     struct pc_peer *peer = pc_peer_ref(p->peer);
-    bool over = p->header_posted || p->failure != PEERCACHE_OK || p->ending;
-    if (p->n_open == 0 && over) {
-        pull_end(p);
-    } else if (p->n_open == 0 && p->all_posted) {
-        (void)settle(p); /* Its header, which waits for nothing. */
+    bool over = p->failure != PEERCACHE_OK || p->ending;
+    if (p->n_open == 0 && (over || p->all_posted)) {
+        (void)settle(p); /* Its end, or its header, which waits for no room. */
     }
-    pump(node, peer);
+    pc_pull_pump(node, peer);
     pc_peer_unref(peer);
 }
 
 static bool window_has_room(const struct pc_peer *peer, size_t len)
 {
-    return peer->n_gets < WINDOW_GETS &&
-           (peer->n_gets == 0 || peer->get_bytes + len <= WINDOW_BYTES);
+    unsigned gets = peer->path.native ? WINDOW_GETS : SOFT_WINDOW_GETS;
+    uint64_t bytes = peer->path.native ? WINDOW_BYTES : SOFT_WINDOW_BYTES;
+    return peer->n_gets < gets &&
+           (peer->n_gets == 0 || peer->get_bytes + len <= bytes);
 }
 
 /* False: it failed for good. */
 static bool post(struct pull *p, uint64_t remote, void *local, size_t len,
-                 int32_t chunk, bool header)
+                 int32_t chunk)
 {
     struct pull_get *g = pc_alloc(1, sizeof(*g));
     if (g == NULL) {
@@ -208,22 +215,16 @@ static bool post(struct pull *p, uint64_t remote, void *local, size_t len,
         return false;
     }
     const struct pc_peer_region *region = &p->peer->regions[p->record.region];
-    struct pc_fabric_mem *mem = p->mem;
-    if (header) {
-        mem = NULL;
-    } else if (chunk >= 0) {
-        mem = p->node->bounce.mem;
-    }
     g->pull = p;
+    g->posted_ns = pc_engine_now(&p->node->engine);
     g->chunk = chunk;
     g->offset = p->offset;
-    g->header = header;
     g->get.peer = p->peer->fabric;
     g->get.rkey = region->rkey;
     g->get.remote_addr = region->info.base + remote;
     g->get.local = local;
     g->get.len = len;
-    g->get.mem = mem;
+    g->get.mem = chunk >= 0 ? p->node->bounce.mem : p->mem;
     g->get.done = get_done;
     peercache_status_t status = PEERCACHE_UNREACHABLE;
     if (pc_paths_can_get(p->peer) && region->rkey != NULL) {
@@ -235,8 +236,9 @@ static bool post(struct pull *p, uint64_t remote, void *local, size_t len,
         return false;
     }
     p->n_open++;
+    pc_list_push_back(&p->gets, &g->link);
     if (p->peer->n_gets == 0) {
-        p->peer->get_heard_ns = pc_engine_now(&p->node->engine);
+        p->peer->get_heard_ns = g->posted_ns;
     }
     pc_peer_watch(p->peer);
     p->peer->n_gets++;
@@ -273,7 +275,7 @@ static bool post_part(struct pull *p)
         }
         local = (uint8_t *)item->pieces[p->piece].addr + p->piece_offset;
     }
-    if (!post(p, p->record.offset + p->offset, local, len, chunk, false)) {
+    if (!post(p, p->record.offset + p->offset, local, len, chunk)) {
         give_chunk(p->node, chunk);
         return false;
     }
@@ -281,6 +283,20 @@ static bool post_part(struct pull *p)
     p->piece_offset += p->mem == NULL ? 0 : len;
     p->all_posted = p->offset == p->record.length;
     return true;
+}
+
+static void header_came(struct pc_header_wait *wait, peercache_status_t status,
+                        const void *header)
+{
+    struct pull *p = PC_CONTAINER_OF(wait, struct pull, wait);
+    PC_ASSERT(p->n_open == 0); /* It proves what came before. */
+    if (header != NULL) {
+        memcpy(&p->header, header, sizeof(p->header));
+        p->has_header = true;
+    } else if (p->failure == PEERCACHE_OK) {
+        p->failure = status;
+    }
+    pull_end(p);
 }
 
 /* Post what can be posted; true: there is more. */
@@ -291,17 +307,7 @@ static bool feed(struct pull *p)
     }
     while (!p->all_posted && post_part(p)) {
     }
-    if (p->failure != PEERCACHE_OK) {
-        return false;
-    }
-    if (p->all_posted && p->n_open == 0 && !p->header_posted) {
-        p->header_posted = true;
-        uint64_t at = p->peer->regions[p->record.region].info.slots_offset +
-                      (uint64_t)p->record.slot * sizeof(p->header);
-        (void)post(p, at, p->header, sizeof(p->header), -1, true);
-        return false;
-    }
-    return !p->all_posted;
+    return !p->all_posted && p->failure == PEERCACHE_OK;
 }
 
 /* Post what can be posted now. The list to wait in for more room; NULL: the
@@ -315,6 +321,10 @@ static struct pc_list *settle(struct pull *p)
         pull_end(p);
         return NULL;
     }
+    if (p->all_posted && p->n_open == 0) {
+        pc_header_ask(p->node, p->peer, &p->wait); /* Which may end it. */
+        return NULL;
+    }
     if (!more) {
         return NULL;
     }
@@ -326,7 +336,7 @@ static struct pc_list *settle(struct pull *p)
  * of them waiting, a look at all for each get would take their square. Who
  * waits in a peer's list is looked at again, for a peer's full window means
  * that gets are under way. */
-static void pump(struct peercache_node *node, struct pc_peer *peer)
+void pc_pull_pump(struct peercache_node *node, struct pc_peer *peer)
 {
     struct pc_list *chunks = &node->bounce.pulls;
     struct pc_list *at;
@@ -351,6 +361,17 @@ static void pump(struct peercache_node *node, struct pc_peer *peer)
 
 /* ---- For the operation ------------------------------------------------ */
 
+/* True: nothing of it is under way any more, and its end comes at once. */
+static bool take_back(struct pull *p)
+{
+    bool all = true;
+    for (struct pc_list *at = p->gets.next; at != &p->gets; at = at->next) {
+        struct pull_get *g = PC_CONTAINER_OF(at, struct pull_get, link);
+        all = p->node->engine.fabric_ops->cancel(&g->get) && all;
+    }
+    return all;
+}
+
 static void pull_stop(struct pc_read *read, peercache_status_t verdict)
 {
     struct pull *p = PC_CONTAINER_OF(read, struct pull, read);
@@ -360,11 +381,12 @@ static void pull_stop(struct pc_read *read, peercache_status_t verdict)
         pull_free(p);
         return;
     }
-    if (p->mem == NULL || p->header_posted) {
+    bool is_over = take_back(p);
+    if (p->mem == NULL) {
         leave_op(p); /* Nothing lands in the user's memory any more. */
         return;
     }
-    if (verdict != PEERCACHE_CANCELED) {
+    if (verdict != PEERCACHE_CANCELED && !is_over) {
         pc_paths_break(p->peer); /* The only way to end gets (rule 9). */
     }
 }
@@ -392,7 +414,12 @@ bool pc_read_pull(struct peercache_op *op, struct pc_peer *peer, uint32_t item)
     p->peer = pc_peer_ref(peer);
     p->item = item;
     p->failure = PEERCACHE_OK;
+    p->wait.region = p->record.region;
+    p->wait.slot = p->record.slot;
+    p->wait.came = header_came;
+    pc_list_init(&p->wait.link);
     pc_list_init(&p->queue);
+    pc_list_init(&p->gets);
     pc_list_push_back(&op->reads, &p->read.link);
     op->n_under_way++;
     state->state = PC_ITEM_READING;

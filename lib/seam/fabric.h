@@ -26,8 +26,9 @@ struct pc_fabric_mem;  /* A local registration. */
 struct pc_fabric_peer; /* A peer that we can read from. */
 struct pc_fabric_rkey; /* The right to read one region of a peer. */
 
-/* A one-sided read of contiguous remote memory. It cannot be cancelled: it
- * ends, or detach() ends it. Gets are not ordered among each other. */
+/* A one-sided read of contiguous remote memory. What is under way cannot be
+ * called back: it ends, or detach() ends it. Gets are not ordered among each
+ * other. */
 struct pc_fabric_get
 {
     struct pc_fabric_peer *peer;
@@ -36,6 +37,8 @@ struct pc_fabric_get
     void *local;
     size_t len;
     struct pc_fabric_mem *mem; /* Covers local, or NULL. */
+    bool first; /* Where gets wait for each other: before others, as what it
+                 * brings proves what has come already. */
     /* After done no hardware writes to local any more. */
     void (*done)(struct pc_fabric_get *get, peercache_status_t status);
     uint64_t priv[8]; /* For the implementation. */
@@ -138,6 +141,12 @@ struct pc_fabric_ops
     /* IN_PROGRESS: done comes from progress(). INVALID: outside of the rkey's
      * region. UNREACHABLE: no way for gets (yet). PEER_FAILED: it failed. */
     peercache_status_t (*get)(struct pc_fabric_get *get);
+    /* Of a posted get that nobody waits for any more, ask for nothing more:
+     * where gets run in software they wait for each other, and the dead must
+     * not keep the living from the line. done comes from progress() as ever,
+     * CANCELED if bytes are missing. True: nothing of it is under way, so that
+     * nothing is written any more, and done comes with the next progress(). */
+    bool (*cancel)(struct pc_fabric_get *get);
 
     /* Run completions; returns the amount of work done. */
     unsigned (*progress)(struct pc_fabric *fabric);

@@ -765,6 +765,67 @@ static void detach_ends_gets_in_flight(void **state)
     fabric_bench_close(&bench);
 }
 
+/* In software gets wait for each other; what was given up must not keep the
+ * next one waiting. Whether any had begun is asked of the fabric, not known. */
+static void gets_that_were_given_up_keep_nobody_waiting(void **state)
+{
+    struct fabric_bench bench;
+    skip_without_gets(*state);
+    fabric_bench_open(&bench, *state);
+    fabric_bench_connect(&bench, POOL_LEN);
+    struct fabric_read *reads = calloc(MANY, sizeof(*reads));
+    unsigned char *buffer = malloc(MANY * MANY_LEN);
+    bool *over = calloc(MANY, sizeof(*over));
+    unsigned char small[100];
+    struct fabric_read late;
+    assert_true(reads != NULL && buffer != NULL && over != NULL);
+    for (unsigned round = 0; round < 8; round++) {
+        size_t n_ok = 0;
+        for (size_t i = 0; i < MANY; i++) {
+            assert_int_equal(fabric_post(&bench, &reads[i], i * MANY_LEN,
+                                         buffer + i * MANY_LEN, MANY_LEN),
+                             PEERCACHE_IN_PROGRESS);
+        }
+        for (unsigned i = 0; i < round; i++) { /* Some are further along. */
+            fabric_bench_step(&bench, 0);
+        }
+        for (size_t i = 0; i < MANY; i++) {
+            over[i] = reads[i].n_done > 0 ||
+                      bench.fixture->ops->cancel(&reads[i].get);
+            if (over[i]) {
+                memset(buffer + i * MANY_LEN, POISON, MANY_LEN);
+            }
+        }
+        for (size_t i = 0; i < MANY; i++) { /* Again is no harm. */
+            if (reads[i].n_done == 0) {
+                assert_int_equal(bench.fixture->ops->cancel(&reads[i].get),
+                                 over[i]);
+            }
+        }
+        assert_int_equal(fabric_post(&bench, &late, 7, small, sizeof(small)),
+                         PEERCACHE_IN_PROGRESS);
+        FABRIC_WAIT(&bench, late.n_done > 0);
+        assert_int_equal(late.status, PEERCACHE_OK);
+        assert_true(fabric_bytes_right(small, 7, sizeof(small)));
+        for (size_t i = 0; i < MANY; i++) {
+            assert_true(!over[i] || reads[i].n_done == 1);
+            FABRIC_WAIT(&bench, reads[i].n_done > 0);
+            bool ok = reads[i].status == PEERCACHE_OK;
+            assert_true(ok || reads[i].status == PEERCACHE_CANCELED);
+            assert_true(ok || !bench.path.native);
+            n_ok += ok;
+            assert_true(!over[i] ||
+                        is_all(buffer + i * MANY_LEN, POISON, MANY_LEN));
+        }
+        /* A few were under way. */
+        assert_true(bench.path.native || round > 0 || n_ok <= MANY / 3);
+    }
+    free(reads);
+    free(buffer);
+    free(over);
+    fabric_bench_close(&bench);
+}
+
 static void gets_with_the_rkey_of_a_detached_peer_are_refused(void **state)
 {
     struct fabric_bench bench;
@@ -899,6 +960,7 @@ int fabric_suite_run(struct fabric_fixture *fixture)
         CASE(detaching_at_once_is_fine),
         CASE(attaching_again_finds_the_way_again),
         CASE(detach_ends_gets_in_flight),
+        CASE(gets_that_were_given_up_keep_nobody_waiting),
         CASE(gets_with_the_rkey_of_a_detached_peer_are_refused),
         CASE(an_owner_that_closes_is_a_failed_peer),
         CASE(close_ends_what_was_left_behind),

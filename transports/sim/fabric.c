@@ -150,6 +150,7 @@ const struct pc_fabric_ops *pc_sim_fabric(void)
         .rkey_map = pc_sim_rkey_map,
         .rkey_release = pc_sim_rkey_release,
         .get = pc_sim_get,
+        .cancel = pc_sim_cancel,
         .progress = fabric_progress,
         .arm = fabric_arm,
         .describe = fabric_describe,

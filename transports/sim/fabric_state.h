@@ -111,7 +111,9 @@ struct pc_fabric_peer
     bool tells_path; /* Upcalls that are due. */
     bool tells_failed;
     struct pc_fabric_path path;
-    struct pc_list gets; /* Under way. */
+    struct pc_list gets;    /* Under way. */
+    struct pc_list waiting; /* For one of those to end: software gets. */
+    size_t n_lanes;         /* Software gets under way. */
     struct pc_list rkeys;
     size_t n_gets; /* Those and the ones whose done is due. */
     void (*detached)(void *peer_arg);
@@ -137,7 +139,10 @@ bool pc_sim_rkey_covers(const struct pc_fabric_rkey *rkey, uint64_t addr,
 
 /* get.c */
 peercache_status_t pc_sim_get(struct pc_fabric_get *get);
-/* End every get of a peer that is still under way. */
+bool pc_sim_cancel(struct pc_fabric_get *get);
+/* End every get of a peer that waits for a lane. */
+void pc_sim_gets_drop(struct pc_fabric_peer *peer, peercache_status_t status);
+/* And those that are under way. */
 void pc_sim_gets_end(struct pc_fabric_peer *peer, peercache_status_t status);
 void pc_sim_gets_resume(struct pc_fabric_peer *peer);
 unsigned pc_sim_gets_deliver(struct pc_fabric *fabric);

@@ -1,15 +1,22 @@
 /* One-sided reads: chunks that are copied at different times, in a random
- * order, from memory that its owner may be changing. */
+ * order, from memory that its owner may be changing. In software a few of a
+ * peer's are under way, one a lane, and the others wait for them: headers in
+ * front, as they prove what has come. */
 #include "fabric_state.h"
 
 #include "base/assert.h"
 #include "base/seqlock.h"
 
+#include <assert.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Software reads under way from one peer. */
+#define LANES 4
 
 struct sim_get
 {
-    struct pc_list in_list; /* Of its peer, later of what is done. */
+    struct pc_list in_list; /* Of its peer: gets or waiting; then of done. */
     struct pc_sim_event event;
     struct pc_fabric_get *get;
     struct pc_fabric_peer *peer;
@@ -21,12 +28,32 @@ struct sim_get
     size_t first; /* Chunks go round from here. */
     bool backward;
     bool stalled;
+    bool waiting;  /* For a lane. */
+    bool canceled; /* Ends before its next chunk. */
     peercache_status_t status;
 };
+
+static_assert(sizeof(struct sim_get *) <=
+                  sizeof(((struct pc_fabric_get *)0)->priv),
+              "fits in the poster's memory");
 
 static struct pc_sim *sim_of(const struct sim_get *sg)
 {
     return sg->peer->fabric->host->sim;
+}
+
+static void start_get(struct sim_get *sg)
+{
+    struct pc_fabric_peer *peer = sg->peer;
+    const struct pc_sim_host *reader = peer->fabric->host;
+    const struct pc_sim_host *owner = pc_sim_peer_host(peer);
+    sg->waiting = false;
+    peer->n_lanes += !peer->path.native;
+    pc_list_push_back(&peer->gets, &sg->in_list);
+    pc_sim_schedule(
+        reader->sim, &sg->event,
+        reader->sim->now_ns +
+            2 * pc_sim_latency(reader, owner == NULL ? reader : owner));
 }
 
 static void end_get(struct sim_get *sg, peercache_status_t status)
@@ -35,6 +62,14 @@ static void end_get(struct sim_get *sg, peercache_status_t status)
     pc_sim_unschedule(sim_of(sg), &sg->event);
     sg->status = status;
     pc_list_remove(&sg->in_list);
+    if (!sg->waiting && !sg->peer->path.native) {
+        struct pc_list *next = pc_list_pop_front(&sg->peer->waiting);
+        sg->peer->n_lanes--;
+        if (next != NULL) {
+            start_get(PC_CONTAINER_OF(next, struct sim_get, in_list));
+        }
+    }
+    sg->waiting = false;
     pc_list_push_back(&fabric->done, &sg->in_list);
     pc_sim_host_notify(fabric->host);
     struct pc_sim_host *host = pc_sim_peer_host(sg->peer);
@@ -85,8 +120,9 @@ static void get_event(struct pc_sim_event *event)
         sg->stalled = true;
         return;
     }
-    if (sg->n_landed == sg->n_chunks) {
-        end_get(sg, PEERCACHE_OK);
+    if (sg->n_landed == sg->n_chunks || sg->canceled) {
+        end_get(sg, sg->n_landed == sg->n_chunks ? PEERCACHE_OK
+                                                 : PEERCACHE_CANCELED);
         return;
     }
     copy_chunk(sg);
@@ -120,6 +156,7 @@ static struct sim_get *create(struct pc_fabric_get *get)
     sg->n_chunks = get->len / sg->chunk + (get->len % sg->chunk != 0);
     sg->first = (size_t)pc_sim_rand_below(sim, sg->n_chunks);
     sg->backward = pc_sim_rand_below(sim, 2) == 1;
+    sg->status = PEERCACHE_IN_PROGRESS;
     pc_sim_event_init(&sg->event, get_event);
     pc_list_init(&sg->in_list);
     return sg;
@@ -146,19 +183,49 @@ peercache_status_t pc_sim_get(struct pc_fabric_get *get)
     }
     struct sim_get *sg = create(get);
     const struct pc_sim_host *owner = pc_sim_peer_host(peer);
-    pc_list_push_back(&peer->gets, &sg->in_list);
+    memcpy(get->priv, &sg, sizeof(struct sim_get *));
     peer->n_gets++;
     pc_sim_trace(reader->sim, "%s <- %s get %zu", reader->name,
                  owner == NULL ? "nobody" : owner->name, get->len);
-    pc_sim_schedule(
-        reader->sim, &sg->event,
-        reader->sim->now_ns +
-            2 * pc_sim_latency(reader, owner == NULL ? reader : owner));
+    if (peer->path.native || peer->n_lanes < LANES) {
+        start_get(sg);
+    } else {
+        sg->waiting = true;
+        if (get->first) {
+            pc_list_push_front(&peer->waiting, &sg->in_list);
+        } else {
+            pc_list_push_back(&peer->waiting, &sg->in_list);
+        }
+    }
     return PEERCACHE_IN_PROGRESS;
+}
+
+bool pc_sim_cancel(struct pc_fabric_get *get)
+{
+    struct sim_get *sg;
+    memcpy(&sg, get->priv, sizeof(struct sim_get *));
+    if (sg->status != PEERCACHE_IN_PROGRESS) {
+        return true;
+    }
+    if (sg->waiting) {
+        end_get(sg, PEERCACHE_CANCELED);
+        return true;
+    }
+    sg->canceled = !sg->peer->path.native;
+    return false;
+}
+
+void pc_sim_gets_drop(struct pc_fabric_peer *peer, peercache_status_t status)
+{
+    while (!pc_list_is_empty(&peer->waiting)) {
+        end_get(PC_CONTAINER_OF(peer->waiting.next, struct sim_get, in_list),
+                status);
+    }
 }
 
 void pc_sim_gets_end(struct pc_fabric_peer *peer, peercache_status_t status)
 {
+    pc_sim_gets_drop(peer, status);
     while (!pc_list_is_empty(&peer->gets)) {
         struct sim_get *sg =
             PC_CONTAINER_OF(peer->gets.next, struct sim_get, in_list);

@@ -229,6 +229,7 @@ peercache_status_t pc_sim_attach(struct pc_fabric *fabric,
     pc_list_init(&peer->in_ready);
     pc_list_init(&peer->in_meant);
     pc_list_init(&peer->gets);
+    pc_list_init(&peer->waiting);
     pc_list_init(&peer->rkeys);
     pc_sim_event_init(&peer->event, peer_event);
     pc_list_push_back(&fabric->peers, &peer->in_fabric);
@@ -262,6 +263,7 @@ void pc_sim_detach(struct pc_fabric_peer *peer,
         pc_sim_rkey_forget_peer(
             PC_CONTAINER_OF(peer->rkeys.next, struct pc_fabric_rkey, in_peer));
     }
+    pc_sim_gets_drop(peer, PEERCACHE_CANCELED);
     if (pc_list_is_empty(&peer->gets)) {
         pc_sim_unschedule(sim, &peer->event);
         pc_sim_peer_notify(peer);

@@ -292,6 +292,7 @@ static const struct pc_fabric_ops fabric_ops = {
     .rkey_map = pc_ucx_rkey_map,
     .rkey_release = pc_ucx_rkey_release,
     .get = pc_ucx_get,
+    .cancel = pc_ucx_cancel,
     .progress = pc_ucx_progress,
     .arm = pc_ucx_arm,
     .describe = fabric_describe,

@@ -12,9 +12,6 @@
 #include <assert.h>
 #include <string.h>
 
-/* As long as a slot's header. */
-#define SHORT_LEN 64
-
 /* Turns of UCX's progress in one of ours. */
 #define PROGRESS_TURNS 16
 
@@ -31,6 +28,7 @@ static void finish(struct pc_fabric_get *get, ucs_status_t status)
 {
     struct pc_ucx_get *state = state_of(get);
     state->status = pc_ucx_status(status);
+    state->over = true;
     get->peer->n_due++;
     pc_list_push_back(&get->peer->fabric->finished, &state->node);
 }
@@ -237,9 +235,7 @@ peercache_status_t pc_ucx_get(struct pc_fabric_get *get)
     pc_list_init(&state_of(get)->node);
     if (!peer->path.native) {
         rkey->n_gets++;
-        /* A header proves what has landed already: behind all data that waits,
-         * nothing would be proven before the last of it. */
-        if (get->len <= SHORT_LEN) {
+        if (get->first) {
             pc_list_push_front(&peer->queue, &state_of(get)->node);
         } else {
             pc_list_push_back(&peer->queue, &state_of(get)->node);
@@ -248,6 +244,24 @@ peercache_status_t pc_ucx_get(struct pc_fabric_get *get)
         return PEERCACHE_IN_PROGRESS;
     }
     return post_native(get, unpacked);
+}
+
+/* Pieces that were not asked for are taken back; those under way end as they
+ * will. UCX has nothing for native gets. */
+bool pc_ucx_cancel(struct pc_fabric_get *get)
+{
+    struct pc_ucx_get *state = state_of(get);
+    if (pc_ucx_forked(get->peer->fabric)) {
+        return false;
+    }
+    if (!state->over && pc_list_is_linked(&state->node)) {
+        pc_list_remove(&state->node);
+        state->status = UCS_ERR_CANCELED;
+        if (state->n_out == 0) {
+            finish(get, UCS_ERR_CANCELED);
+        }
+    }
+    return state->over;
 }
 
 unsigned pc_ucx_run_finished(struct pc_fabric *fabric)

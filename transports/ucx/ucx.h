@@ -123,7 +123,7 @@ struct pc_ucx_lane
  * away with more than one request on a connection, or with an answer that
  * takes more than one segment: UCX's handler aborts when its second send fails
  * (1.13 and 1.22 alike). So such gets are cut into pieces, one a lane. */
-#define PC_UCX_LANES 4
+#define PC_UCX_LANES 8
 #define PC_UCX_PIECE ((size_t)128 << 10)
 
 struct pc_fabric_peer
@@ -182,6 +182,7 @@ struct pc_ucx_get
     int64_t status;
     uint64_t n_sent; /* Software: bytes asked for, */
     uint64_t n_out;  /* and pieces on their way. */
+    bool over;       /* In fabric.finished. */
 };
 
 /* Whether this is another process than the one that opened the fabric. */
@@ -248,6 +249,7 @@ void pc_ucx_unmap(struct pc_ucx_mapping *mapping);
 
 /* get.c */
 peercache_status_t pc_ucx_get(struct pc_fabric_get *get);
+bool pc_ucx_cancel(struct pc_fabric_get *get);
 /* Bytes of the peer have come: post what the lanes have room for, and make
  * another lane when they have too little. */
 void pc_ucx_heard(struct pc_fabric_peer *peer);

@@ -1,0 +1,36 @@
+/*
+ * read_header.h - the headers that prove one-sided reads.
+ *
+ * Over hardware each header is a get of its own, at once. Where gets run in
+ * software a peer's few lanes carry one after the other, so that a header costs
+ * a round trip of a lane as a whole value does: there at most two are under way
+ * to a peer, and those that wait meanwhile and lie near each other in the slot
+ * table come with one get. With the engine's role.
+ */
+#ifndef PC_NODE_READ_HEADER_H
+#define PC_NODE_READ_HEADER_H
+
+#include "base/seqlock.h"
+#include "net/peers.h"
+
+struct peercache_node;
+
+/* The asker's; region, slot and came are set. */
+struct pc_header_wait
+{
+    struct pc_list link; /* In peer->headers, then of the get. */
+    uint32_t region;
+    uint32_t slot;
+    /* The header's bytes; NULL: status says why there are none. It may free the
+     * wait. */
+    void (*came)(struct pc_header_wait *wait, peercache_status_t status,
+                 const void *header);
+};
+
+/* came may be called from within, when nothing can be asked. */
+void pc_header_ask(struct peercache_node *node, struct pc_peer *peer,
+                   struct pc_header_wait *wait);
+/* Nobody waits for it any more: came is not called. */
+void pc_header_leave(struct pc_header_wait *wait);
+
+#endif /* PC_NODE_READ_HEADER_H */
