@@ -415,14 +415,27 @@ static void set_address(struct peercache_node *node,
                    v6 ? "[" : "", ip, v6 ? "]" : "", port);
 }
 
-static void open_fabric(struct peercache_node *node,
-                        const struct pc_node_env *env)
+/* Its default comes from times when every RoCE card had its version 2 there:
+ * only who sets it means it. */
+static bool is_given(const peercache_config_t *config, const char *name)
+{
+    return strcmp(pc_config_origin(config, name), "default") != 0;
+}
+
+/* UNSUPPORTED: there is no RDMA, and the settings insist on it. */
+static peercache_status_t open_fabric(struct peercache_node *node,
+                                      const struct pc_node_env *env,
+                                      const peercache_config_t *config)
 {
     const struct pc_settings *s = &node->settings;
+    bool strict = s->protocol == PC_PROTOCOL_RDMA && s->protocol_strict;
     struct pc_fabric_params params = {
         .devices =
             s->device_names[0] != '\0' ? s->device_names : s->device_name,
         .rdma = s->protocol == PC_PROTOCOL_RDMA,
+        .strict = strict,
+        .rdma_port = is_given(config, "ib_port") ? (unsigned)s->ib_port : 0,
+        .gid_index = is_given(config, "gid_index") ? (int)s->gid_index + 1 : 0,
         .shm = s->read_mode == PC_READ_MODE_AUTO ||
                s->read_mode == PC_READ_MODE_MAPPED,
         .ucx_tcp = s->ucx_tcp[0] != '\0' ? s->ucx_tcp : NULL,
@@ -441,7 +454,7 @@ static void open_fabric(struct peercache_node *node,
     if (node->fabric_ops == NULL) {
         /* The loader has said why, as loudly as the reason deserves. */
         PC_INFO("node", "no fabric: every read between nodes is served");
-        return;
+        return strict ? PEERCACHE_UNSUPPORTED : PEERCACHE_OK;
     }
     peercache_status_t status = node->fabric_ops->open(&params, &node->fabric);
     if (status != PEERCACHE_OK) {
@@ -450,9 +463,10 @@ static void open_fabric(struct peercache_node *node,
                 "nodes is served",
                 peercache_strerror(status));
         node->fabric = NULL;
-        return;
+        return strict ? PEERCACHE_UNSUPPORTED : PEERCACHE_OK;
     }
     PC_INFO("node", "fabric: %s", node->fabric_ops->describe(node->fabric));
+    return PEERCACHE_OK;
 }
 
 static peercache_status_t bring_up(struct peercache_node *node,
@@ -473,7 +487,12 @@ static peercache_status_t bring_up(struct peercache_node *node,
     }
     pc_seeds_init(node, env != NULL);
     set_address(node, env);
-    open_fabric(node, env);
+    status = open_fabric(node, env, config);
+    if (status != PEERCACHE_OK) {
+        return fail(config, status,
+                    "protocol = rdma and protocol_strict = true, but there are "
+                    "no one-sided reads over RDMA here; the log says why");
+    }
     pc_engine_use(&node->engine, node->link_ops, node->link, node->fabric_ops,
                   node->fabric);
     fill_hello(node, &hello);

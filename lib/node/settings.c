@@ -216,8 +216,9 @@ static const struct pc_setting table[] = {
             "After a change of members the former owners of a record are "
             "asked too, at least for so long."),
     BOOL(protocol_strict, "false", NODE,
-         "protocol = rdma without an RDMA device: true: an error; false: a "
-         "warning, and another way is taken."),
+         "protocol = rdma, but no RDMA device whose reads need no processor of "
+         "the owner: true: an error; false: a line in the log, and another way "
+         "is taken."),
 
     /* Addresses and trust. */
     AUTO(local_hostname, A_HOST, is_host,
@@ -272,15 +273,18 @@ static const struct pc_setting table[] = {
            "What a read proves: that the slot still held the value, or also "
            "that every byte is as it was put."),
     TEXT(device_name, "", ANY_TEXT, NULL, NODE,
-         "RDMA device, such as mlx5_0; empty: chosen."),
+         "RDMA device, such as mlx5_0; empty: the nearest whose port is up."),
     TEXT(device_names, "", "empty, or names with commas, none twice",
          is_device_list, NODE, "Several RDMA devices; wins over device_name."),
     TEXT(ucx_tcp, "", ANY_TEXT, NULL, NODE,
          "Network device on which UCX may use TCP. UCX cannot prove who "
          "connects, so anything but lo needs allow_insecure. Empty: none."),
-    INT(ib_port, "1", "1 to 255", NODE, "Port of the RDMA device."),
+    INT(ib_port, "1", "1 to 255", NODE,
+        "Port of the RDMA device. Where it is not set and no device is named, "
+        "every port that is up is considered."),
     INT(gid_index, "3", "-1 to 255", NODE,
-        "GID of the RDMA port (RoCE); -1: no GRH."),
+        "GID of the RDMA port (RoCE): set it, and it must be there; unset, or "
+        "-1, UCX chooses."),
     INT(max_channels_per_peer, "16", "1 to 1024", NODE,
         "Reads in flight to one peer at a time, at most."),
     SECONDS(op_timeout, "2", "1ms to 5min", NODE,

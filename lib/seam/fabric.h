@@ -78,6 +78,11 @@ struct pc_fabric_params
 {
     const char *devices; /* "" lets the fabric choose by NUMA distance. */
     bool rdma;           /* Use RDMA devices. */
+    bool strict;         /* RDMA that needs no owner's processor, or no fabric:
+                          * open() then answers UNSUPPORTED. */
+    unsigned rdma_port;  /* Of devices named without one, or of all; 0: any. */
+    int gid_index;       /* One more than the index, which must be there on
+                          * Ethernet; 0: the fabric chooses. */
     bool shm;            /* Map neighbours' pools. */
     const char *ucx_tcp; /* Device whose tcp carrier is opened; NULL: none. */
     void *world;         /* A simulated host; other fabrics ignore it. */

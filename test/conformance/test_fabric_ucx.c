@@ -1,7 +1,8 @@
 /*
  * The fabric's suite on UCX: shared memory, tcp over loopback, and both; then
  * what only real processes can show. "owner" as the argument makes this program
- * the other process.
+ * the other process. "verbs" as the argument takes RDMA's verbs, which must be
+ * there, instead of tcp.
  */
 #include "fabric_suite.h"
 
@@ -32,9 +33,13 @@
 #define TOO_LONG   (20 * PC_S)
 #define POISON     0xEE
 
+/* Set by the argument, before any test. */
+static bool on_verbs;
+
 struct ucx_ground
 {
     bool shm;
+    bool rdma;
     const char *tcp;
     uint64_t began;
 };
@@ -47,6 +52,7 @@ static peercache_status_t ucx_open(struct fabric_fixture *fixture,
     struct ucx_ground *ground = fixture->arg;
     (void)side;
     params->shm = ground->shm;
+    params->rdma = ground->rdma;
     params->ucx_tcp = ground->tcp;
     return fixture->ops->open(params, fabric_p);
 }
@@ -163,7 +169,8 @@ static int owner_main(void)
     struct pc_fabric_mem *mem;
     struct pc_fabric_params params = {.devices = "",
                                       .shm = true,
-                                      .ucx_tcp = "lo",
+                                      .rdma = on_verbs,
+                                      .ucx_tcp = on_verbs ? NULL : "lo",
                                       .attached = no_attached,
                                       .peer_failed = no_peer_failed};
     struct pc_fabric_mem_params pool = {
@@ -204,7 +211,8 @@ static void owner_start(struct owner *owner)
     owner->pid = fork();
     if (owner->pid == 0) {
         dup2(out[1], STDOUT_FILENO);
-        execl("/proc/self/exe", "owner", "owner", (char *)NULL);
+        execl("/proc/self/exe", "owner", "owner", on_verbs ? "verbs" : NULL,
+              (char *)NULL);
         _exit(127);
     }
     assert_true(owner->pid > 0);
@@ -234,8 +242,9 @@ static void connect_to(struct fabric_bench *bench, struct owner *owner)
                      PEERCACHE_OK);
     FABRIC_WAIT(bench, bench->path.can_get);
     assert_true(bench->path.can_map);
-    assert_false(bench->path.native);
-    assert_string_equal(bench->path.carrier, "sysv tcp/lo");
+    assert_int_equal(bench->path.native, on_verbs);
+    assert_string_equal(bench->path.carrier,
+                        on_verbs ? "sysv rc_verbs/rxe0:1" : "sysv tcp/lo");
     assert_int_equal(ops->rkey_unpack(bench->peer, owner->rkey, &bench->rkey),
                      PEERCACHE_OK);
 }
@@ -346,6 +355,123 @@ static void a_killed_owner_fails_its_gets_and_leaves_its_mapping(void **state)
     owner_end(&owner);
 }
 
+/* ---- Memory that is read without its owner: verbs ----------------------- */
+
+static void wait_all(struct fabric_bench *bench, struct fabric_read *reads,
+                     size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        FABRIC_WAIT(bench, reads[i].n_done > 0);
+    }
+}
+
+/* The proof that a get is one-sided is not its bytes: it is an owner that
+ * cannot answer. */
+static void a_stopped_owners_memory_is_read(void **state)
+{
+    struct fabric_bench bench;
+    struct owner owner;
+    owner_start(&owner);
+    fabric_bench_open(&bench, *state);
+    connect_to(&bench, &owner);
+    unsigned char *buffer = malloc(OWNER_POOL);
+    kill(owner.pid, SIGSTOP);
+    waitpid(owner.pid, NULL, WUNTRACED);
+    for (int round = 0; round < 3; round++) {
+        memset(buffer, POISON, OWNER_POOL);
+        struct fabric_read *reads = post_all(&bench, &owner, buffer, N_READS);
+        wait_all(&bench, reads, N_READS);
+        for (size_t i = 0; i < N_READS; i++) {
+            assert_int_equal(reads[i].status, PEERCACHE_OK);
+        }
+        assert_true(fabric_bytes_right(buffer, 0, OWNER_POOL));
+        free(reads);
+    }
+    assert_int_equal(bench.n_failed, 0);
+    free(buffer);
+    fabric_bench_close(&bench);
+    owner_end(&owner);
+}
+
+static void a_killed_owner_is_noticed_by_its_gets(void **state)
+{
+    struct fabric_bench bench;
+    struct owner owner;
+    owner_start(&owner);
+    fabric_bench_open(&bench, *state);
+    connect_to(&bench, &owner);
+    unsigned char *buffer = malloc(OWNER_POOL);
+    memset(buffer, POISON, OWNER_POOL);
+    struct fabric_read *reads = post_all(&bench, &owner, buffer, N_READS);
+    kill(owner.pid, SIGKILL);
+    waitpid(owner.pid, NULL, 0);
+    owner.pid = 0;
+    uint64_t killed = pc_clock_monotonic();
+    wait_all(&bench, reads, N_READS);
+    FABRIC_WAIT(&bench, bench.n_failed > 0);
+    uint64_t took = pc_clock_monotonic() - killed;
+    print_message("noticed after %.0f ms\n", (double)took / PC_MS);
+    assert_true(took < 5 * PC_S);
+    size_t len = OWNER_POOL / N_READS;
+    for (size_t i = 0; i < N_READS; i++) {
+        assert_true(reads[i].status != PEERCACHE_OK ||
+                    fabric_bytes_right(buffer + i * len, i * len, len));
+    }
+    memset(buffer, POISON, OWNER_POOL);
+    assert_int_equal(bench.fixture->ops->get(&reads[0].get),
+                     PEERCACHE_PEER_FAILED);
+    fabric_bench_detach(&bench);
+    for (size_t i = 0; i < OWNER_POOL; i++) {
+        assert_int_equal(buffer[i], POISON);
+    }
+    free(reads);
+    free(buffer);
+    fabric_bench_close(&bench);
+    owner_end(&owner);
+}
+
+/* Poisoned when the last get is done, looked at a while later. */
+static void forced_detaches_leave_nothing_that_lands_later(void **state)
+{
+    struct fabric_bench bench;
+    struct owner owner;
+    unsigned n_ended = 0;
+    owner_start(&owner);
+    fabric_bench_open(&bench, *state);
+    unsigned char *buffer = malloc(OWNER_POOL);
+    for (unsigned round = 0; round < 6; round++) {
+        bench.n_attached = 0;
+        bench.n_detached = 0;
+        bench.path.can_get = false;
+        connect_to(&bench, &owner);
+        struct fabric_read *reads = post_all(&bench, &owner, buffer, N_READS);
+        for (unsigned i = 0; i < 4 * round; i++) {
+            fabric_bench_step(&bench, 0);
+        }
+        fabric_bench_detach(&bench);
+        memset(buffer, POISON, OWNER_POOL);
+        for (size_t i = 0; i < N_READS; i++) {
+            assert_int_equal(reads[i].n_done, 1);
+            n_ended += reads[i].status != PEERCACHE_OK;
+        }
+        uint64_t until = pc_clock_monotonic() + 150 * PC_MS;
+        while (pc_clock_monotonic() < until) {
+            fabric_bench_step(&bench, 0);
+        }
+        for (size_t i = 0; i < OWNER_POOL; i++) {
+            assert_int_equal(buffer[i], POISON);
+        }
+        bench.fixture->ops->rkey_release(bench.rkey);
+        bench.rkey = NULL;
+        free(reads);
+    }
+    print_message("%u of %u gets were broken off\n", n_ended, 6 * N_READS);
+    assert_true(n_ended > 0);
+    free(buffer);
+    fabric_bench_close(&bench);
+    owner_end(&owner);
+}
+
 static void a_killed_idle_owner_is_noticed(void **state)
 {
     struct fabric_bench bench;
@@ -450,7 +576,8 @@ static int reader_main(void)
     struct pc_fabric_rkey *rkey;
     struct pc_fabric_path path = {.can_get = false};
     struct pc_fabric_params params = {.devices = "",
-                                      .ucx_tcp = "lo",
+                                      .rdma = on_verbs,
+                                      .ucx_tcp = on_verbs ? NULL : "lo",
                                       .attached = note_path,
                                       .peer_failed = no_peer_failed};
     uint64_t base;
@@ -510,7 +637,8 @@ static void reader_live_and_die(struct owner *owner)
     if (pid == 0) {
         dup2(in[0], STDIN_FILENO);
         dup2(out[1], STDOUT_FILENO);
-        execl("/proc/self/exe", "reader", "reader", (char *)NULL);
+        execl("/proc/self/exe", "reader", "reader", on_verbs ? "verbs" : NULL,
+              (char *)NULL);
         _exit(127);
     }
     close(in[0]);
@@ -655,7 +783,7 @@ static void memory_is_registered_by_others_during_gets(void **state)
                          0);
     }
     unsigned char *buffer = malloc(MIB);
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < (on_verbs ? 30 : 300); round++) {
         struct fabric_read read;
         assert_int_equal(
             fabric_post(&bench, &read, (uint64_t)round * 7, buffer, MIB),
@@ -887,20 +1015,69 @@ static void an_unknown_device_leaves_the_fabric_without_gets(void **state)
     fabric_bench_close(&bench);
 }
 
+static void fixtures_init(struct fabric_fixture *fixtures, size_t n,
+                          struct ucx_ground *grounds,
+                          const struct pc_fabric_ops *ops)
+{
+    for (size_t i = 0; i < n; i++) {
+        fixtures[i].ops = ops;
+        fixtures[i].arg = &grounds[i];
+        fixtures[i].open = ucx_open;
+        fixtures[i].step = ucx_step;
+    }
+}
+
+static int verbs_main(const struct pc_fabric_ops *ops)
+{
+    struct ucx_ground grounds[] = {{.rdma = true}, {.shm = true, .rdma = true}};
+    struct fabric_fixture fixtures[] = {
+        {.name = "ucx, verbs", .expect_get = true},
+        {.name = "ucx, verbs and shared memory",
+         .expect_map = true,
+         .expect_get = true}};
+    fixtures_init(fixtures, 2, grounds, ops);
+#define CASE(name)                                                             \
+    {                                                                          \
+#name, name, NULL, NULL, &fixtures[1]                                  \
+    }
+    const struct CMUnitTest tests[] = {
+        CASE(another_process_is_read_and_mapped),
+        CASE(a_stopped_owners_memory_is_read),
+        CASE(a_killed_owner_is_noticed_by_its_gets),
+        CASE(forced_detaches_leave_nothing_that_lands_later),
+        CASE(an_owner_stopped_before_attach_can_be_left),
+        CASE(a_killed_reader_leaves_the_owner_well),
+        CASE(a_forked_child_is_refused),
+        CASE(memory_is_registered_by_others_during_gets),
+        CASE(loading_leaves_signals_environment_and_stdout_alone),
+        CASE(another_version_of_ucx_still_maps),
+        CASE(an_owner_that_is_gone_is_unreachable),
+    };
+#undef CASE
+    return fabric_suite_run(&fixtures[0]) +
+           cmocka_run_group_tests_name("ucx, verbs, processes", tests, NULL,
+                                       NULL);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "owner") == 0) {
+    const char *what = argc > 1 ? argv[1] : "";
+    on_verbs = argc > 1 && strcmp(argv[argc - 1], "verbs") == 0;
+    if (strcmp(what, "owner") == 0) {
         return owner_main();
     }
-    if (argc == 2 && strcmp(argv[1], "reader") == 0) {
+    if (strcmp(what, "reader") == 0) {
         return reader_main();
     }
-    if (argc == 2 && strcmp(argv[1], "signals") == 0) {
+    if (strcmp(what, "signals") == 0) {
         return signals_main();
     }
     const struct pc_fabric_ops *ops;
     if (pc_fabric_load(NULL, &ops) != PEERCACHE_OK) {
         return 1;
+    }
+    if (on_verbs) {
+        return verbs_main(ops);
     }
     struct ucx_ground grounds[] = {
         {.shm = true}, {.tcp = "lo"}, {.shm = true, .tcp = "lo"}};
@@ -909,11 +1086,8 @@ int main(int argc, char **argv)
         {.name = "ucx, tcp", .expect_get = true},
         {.name = "ucx, both", .expect_map = true, .expect_get = true}};
     int failed = 0;
+    fixtures_init(fixtures, 3, grounds, ops);
     for (int i = 0; i < 3; i++) {
-        fixtures[i].ops = ops;
-        fixtures[i].arg = &grounds[i];
-        fixtures[i].open = ucx_open;
-        fixtures[i].step = ucx_step;
         failed += fabric_suite_run(&fixtures[i]);
     }
 #define CASE(name)                                                             \

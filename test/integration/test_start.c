@@ -259,6 +259,26 @@ static void a_first_get_finds_what_the_cluster_has(void **state)
 
 /* ---- Limits ------------------------------------------------------------- */
 
+/* A device that no host has, so that it holds beside RDMA cards as well. */
+static void strict_rdma_without_a_device_is_a_clear_error(void **state)
+{
+    (void)state;
+    host_log_keep();
+    peercache_config_t *config =
+        host_config("protocol_strict=true device_name=nosuchcard");
+    assert_int_equal(create_in_vain(config), PEERCACHE_UNSUPPORTED);
+    assert_says(peercache_config_error(config), "protocol_strict = true");
+    assert_true(host_log_count(PEERCACHE_LOG_WARN, "nosuchcard:1 is not used",
+                               "no such RDMA port") == 1);
+    peercache_config_destroy(config);
+    /* It is for RDMA only, and a wish is enough without it. */
+    peercache_node_t *node = host_node("%s", "protocol_strict=true "
+                                             "protocol=tcp");
+    peercache_node_destroy(node);
+    node = host_node("%s", "device_name=nosuchcard");
+    peercache_node_destroy(node);
+}
+
 static void a_pool_larger_than_memory_is_a_clear_error(void **state)
 {
     (void)state;
@@ -539,6 +559,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(
             a_first_get_waits_half_a_second_for_a_view_and_no_longer),
         cmocka_unit_test(a_first_get_finds_what_the_cluster_has),
+        cmocka_unit_test(strict_rdma_without_a_device_is_a_clear_error),
         cmocka_unit_test(a_pool_larger_than_memory_is_a_clear_error),
         cmocka_unit_test(a_small_limit_of_locked_memory_is_a_clear_error),
         cmocka_unit_test(a_small_limit_of_descriptors_is_a_clear_error),

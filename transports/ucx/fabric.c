@@ -8,7 +8,6 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/rand.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -104,7 +103,7 @@ static void locate(struct pc_fabric *fabric)
     fabric->map_domain = pc_hash64(domain, sizeof(domain), 0) | 1;
 }
 
-/* Register the probe and write down what HELLO tells others. */
+/* Write down what HELLO tells others. */
 static peercache_status_t write_hello(struct pc_fabric *fabric)
 {
     struct pc_ucx_hello hello = {.loopback = fabric->loopback,
@@ -116,20 +115,9 @@ static peercache_status_t write_hello(struct pc_fabric *fabric)
     }
     void *rkey = NULL;
     if (fabric->get.worker != NULL) {
-        fabric->probe_value = pc_rand_entropy();
-        ucp_mem_map_params_t params = {.field_mask =
-                                           UCP_MEM_MAP_PARAM_FIELD_ADDRESS |
-                                           UCP_MEM_MAP_PARAM_FIELD_LENGTH,
-                                       .address = &fabric->probe_value,
-                                       .length = sizeof(fabric->probe_value)};
         ucs_status_t status =
-            ucp_mem_map(fabric->get.context, &params, &fabric->probe_mem);
-        if (status != UCS_OK) {
-            fabric->probe_mem = NULL;
-            return pc_ucx_status(status);
-        }
-        status = ucp_rkey_pack(fabric->get.context, fabric->probe_mem, &rkey,
-                               &hello.probe_rkey.len);
+            ucp_rkey_pack(fabric->get.context, fabric->probe_mem, &rkey,
+                          &hello.probe_rkey.len);
         if (status != UCS_OK) {
             return pc_ucx_status(status);
         }
@@ -211,6 +199,12 @@ static peercache_status_t fabric_open(const struct pc_fabric_params *params,
         pc_ucx_map_open(fabric);
     }
     pc_ucx_get_open(fabric, params);
+    if (params->rdma && params->strict && !fabric->reads_alone) {
+        PC_ERROR("ucx", "protocol = rdma and protocol_strict = true, but there "
+                        "are no one-sided reads over RDMA");
+        tear_down(fabric);
+        return PEERCACHE_UNSUPPORTED;
+    }
     locate(fabric);
     peercache_status_t status = write_hello(fabric);
     if (status != PEERCACHE_OK) {

@@ -55,6 +55,7 @@ static void become_ready(struct pc_fabric_peer *peer)
     peer->path.status = PEERCACHE_OK;
     peer->path.can_get = true;
     pc_ucx_path_add(peer->lanes[0].ep, &peer->path);
+    peer->path.native = peer->path.native && peer->fabric->reads_alone;
     peer->tell_path = true;
     queue_news(peer);
 }

@@ -1,33 +1,40 @@
 /*
  * side.c - opening the two sides of the fabric.
  */
+#include "devices.h"
 #include "ucx.h"
 
 #include "base/log.h"
+#include "base/rand.h"
 #include "base/text.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 
 /* A shared memory worker takes 4.2 MiB of it, and some versions of UCX crash
  * in making one when there is too little. */
 #define SHM_FREE_WANTED ((uint64_t)32 << 20)
-#define RDMA_DEVICES    "/sys/class/infiniband"
 #define PIECE_HEADER    512
+/* With less, the limit is worth a word when something fails. */
+#define MEMLOCK_WANTED ((rlim_t)64 << 20)
 
-struct setting
+/* What the get side is to be opened on. */
+struct way
 {
-    const char *name;
-    const char *value;
+    const char *devices; /* NULL: UCX, or the user's environment, chooses. */
+    const char *transports;
+    bool rdma;
+    bool tcp;
 };
 
 /* A context with the settings; those that this UCX does not know are skipped
  * (they belong to other versions). */
-static ucs_status_t context_open(const struct setting *settings, size_t n,
-                                 uint64_t features, ucp_context_h *context_p)
+static ucs_status_t context_open(const struct pc_ucx_setting *settings,
+                                 size_t n, uint64_t features,
+                                 ucp_context_h *context_p)
 {
     ucp_config_t *config;
     ucs_status_t status = ucp_config_read(NULL, NULL, &config);
@@ -57,7 +64,7 @@ static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
     struct pc_ucx_side *side = &fabric->map;
     char method[32];
     snprintf(method, sizeof(method), "md:%s", carrier);
-    const struct setting settings[] = {
+    const struct pc_ucx_setting settings[] = {
         /* Without self: newer versions of UCX let it answer for every rkey. */
         {"TLS", carrier},
         /* No silent fall back to private memory. */
@@ -127,48 +134,6 @@ void pc_ucx_map_open(struct pc_fabric *fabric)
                              : ucs_status_string(status));
 }
 
-/* "mlx5_0:1,mlx5_1:1": every port of every RDMA device of this host. */
-static void list_rdma(struct pc_text *list)
-{
-    DIR *dir = opendir(RDMA_DEVICES);
-    if (dir == NULL) {
-        return;
-    }
-    for (struct dirent *device; (device = readdir(dir)) != NULL;) {
-        char path[512];
-        if (device->d_name[0] == '.') {
-            continue;
-        }
-        snprintf(path, sizeof(path), RDMA_DEVICES "/%s/ports", device->d_name);
-        DIR *ports = opendir(path);
-        if (ports == NULL) {
-            continue;
-        }
-        for (struct dirent *port; (port = readdir(ports)) != NULL;) {
-            if (port->d_name[0] != '.') {
-                pc_text_add(list, "%s%s:%s", list->len > 0 ? "," : "",
-                            device->d_name, port->d_name);
-            }
-        }
-        closedir(ports);
-    }
-    closedir(dir);
-}
-
-/* The user's list with the port added where it is missing. */
-static void list_wanted(struct pc_text *list, const char *devices)
-{
-    while (*devices != '\0') {
-        size_t len = strcspn(devices, ", ");
-        if (len > 0) {
-            pc_text_add(list, "%s%.*s%s", list->len > 0 ? "," : "", (int)len,
-                        devices, memchr(devices, ':', len) == NULL ? ":1" : "");
-        }
-        devices += len;
-        devices += strspn(devices, ", ");
-    }
-}
-
 /* A value of ours for what the user's environment leaves open. */
 static const char *unless_set(const char *variable, const char *value)
 {
@@ -191,94 +156,173 @@ static size_t piece_len(void)
                : PC_UCX_PIECE;
 }
 
-static ucs_status_t get_try(struct pc_fabric *fabric, const char *transports,
-                            const char *devices, bool rdma)
+/* Memory that peers may read is locked, and there is a limit on that. */
+static void explain_failure(const char *transports, const char *devices,
+                            ucs_status_t status)
+{
+    struct rlimit limit;
+    char text[96] = "";
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+        limit.rlim_cur < MEMLOCK_WANTED) {
+        snprintf(text, sizeof(text),
+                 "; locked memory is limited to %llu KiB (ulimit -l)",
+                 (unsigned long long)(limit.rlim_cur >> 10));
+    }
+    PC_WARN("ucx", "no one-sided reads: transports %s on %s: %s%s", transports,
+            devices, ucs_status_string(status), text);
+}
+
+static ucs_status_t share_probe(struct pc_fabric *fabric)
+{
+    fabric->probe_value = pc_rand_entropy();
+    ucp_mem_map_params_t params = {.field_mask =
+                                       UCP_MEM_MAP_PARAM_FIELD_ADDRESS |
+                                       UCP_MEM_MAP_PARAM_FIELD_LENGTH,
+                                   .address = &fabric->probe_value,
+                                   .length = sizeof(fabric->probe_value)};
+    ucs_status_t status =
+        ucp_mem_map(fabric->get.context, &params, &fabric->probe_mem);
+    if (status != UCS_OK) {
+        fabric->probe_mem = NULL;
+    }
+    return status;
+}
+
+static ucs_status_t make_ready(struct pc_fabric *fabric, const struct way *way)
 {
     struct pc_ucx_side *side = &fabric->get;
-    /* Until 1.23, the newer protocols run a get in software as soon as peer
-     * error mode is on; without that mode a dead peer aborts the process. UD
-     * wire-up over rxe needs the second, a forced close with gets in flight
-     * the third. */
-    bool old = fabric->ucx_version[0] == 1 && fabric->ucx_version[1] < 23;
-    /* 1.13 wants a transport's settings without its name in front. */
-    bool prefixed = fabric->ucx_version[0] != 1 || fabric->ucx_version[1] > 13;
-    const struct setting settings[] = {
-        {"TLS", transports},
-        {"NET_DEVICES", devices},
-        {"PROTO_ENABLE", rdma && old ? "n" : NULL},
-        {"UD_VERBS_ETH_DGID_CHECK",
-         rdma && old ? unless_set("UCX_UD_VERBS_ETH_DGID_CHECK", "n") : NULL},
-        {"IB_ASYNC_EVENTS", rdma && old ? "n" : NULL},
-        {prefixed ? "TCP_TX_SEG_SIZE" : "TX_SEG_SIZE",
-         fabric->params.ucx_tcp != NULL
-             ? unless_set("UCX_TCP_TX_SEG_SIZE", "256k")
-             : NULL},
-        {prefixed ? "TCP_RX_SEG_SIZE" : "RX_SEG_SIZE",
-         fabric->params.ucx_tcp != NULL
-             ? unless_set("UCX_TCP_RX_SEG_SIZE", "256k")
-             : NULL},
-    };
-    ucs_status_t status =
-        context_open(settings, sizeof(settings) / sizeof(settings[0]),
-                     UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP, &side->context);
+    ucs_status_t status = way->rdma ? pc_ucx_rdma_prove(fabric) : UCS_OK;
     if (status == UCS_OK) {
-        status = pc_ucx_worker_open(side, strstr(transports, "tcp") != NULL);
+        status =
+            pc_ucx_worker_open(side, strstr(way->transports, "tcp") != NULL);
+    }
+    if (status == UCS_OK) {
+        status = share_probe(fabric);
     }
     if (status == UCS_OK) {
         status = ucp_worker_get_address(side->worker, &fabric->worker_address,
                                         &fabric->worker_address_len);
     }
-    if (status != UCS_OK) {
-        pc_ucx_side_close(side);
-    } else {
-        side->has_address = true;
-        fabric->serves_gets = fabric->params.ucx_tcp != NULL;
-        fabric->piece = piece_len();
-    }
     return status;
+}
+
+static ucs_status_t get_try(struct pc_fabric *fabric, const struct way *way,
+                            int gid_index)
+{
+    struct pc_ucx_side *side = &fabric->get;
+    struct pc_ucx_setting settings[PC_UCX_RDMA_SETTINGS + 8];
+    char gid[16];
+    size_t n = 0;
+    settings[n++] = (struct pc_ucx_setting){"TLS", way->transports};
+    settings[n++] = (struct pc_ucx_setting){"NET_DEVICES", way->devices};
+    if (way->rdma) {
+        n += pc_ucx_rdma_settings(fabric, &settings[n]);
+    }
+    if (way->rdma && gid_index >= 0) {
+        snprintf(gid, sizeof(gid), "%d", gid_index);
+        settings[n++] = (struct pc_ucx_setting){"IB_GID_INDEX", gid};
+    }
+    if (way->tcp) {
+        /* 1.13 wants a transport's settings without its name in front. */
+        bool prefixed =
+            fabric->ucx_version[0] != 1 || fabric->ucx_version[1] > 13;
+        settings[n++] = (struct pc_ucx_setting){
+            prefixed ? "TCP_TX_SEG_SIZE" : "TX_SEG_SIZE",
+            unless_set("UCX_TCP_TX_SEG_SIZE", "256k")};
+        settings[n++] = (struct pc_ucx_setting){
+            prefixed ? "TCP_RX_SEG_SIZE" : "RX_SEG_SIZE",
+            unless_set("UCX_TCP_RX_SEG_SIZE", "256k")};
+    }
+    ucs_status_t status = context_open(
+        settings, n, UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP, &side->context);
+    if (status != UCS_OK) {
+        side->context = NULL;
+        return status;
+    }
+    status = make_ready(fabric, way);
+    if (status != UCS_OK) {
+        if (fabric->probe_mem != NULL) {
+            ucp_mem_unmap(side->context, fabric->probe_mem);
+            fabric->probe_mem = NULL;
+        }
+        pc_ucx_side_close(side);
+        return status;
+    }
+    side->has_address = true;
+    fabric->reads_alone = way->rdma;
+    fabric->serves_gets = way->tcp;
+    fabric->piece = piece_len();
+    return UCS_OK;
+}
+
+/* True: it is open. Whatever is wrong is said here, once. */
+static bool get_by(struct pc_fabric *fabric, const struct way *way,
+                   const char *shown, int gid_index)
+{
+    ucs_status_t status = get_try(fabric, way, gid_index);
+    if (status == UCS_OK) {
+        snprintf(fabric->get.devices, sizeof(fabric->get.devices), "%s on %s",
+                 way->transports, shown);
+    } else if (way->rdma && status == UCS_ERR_UNSUPPORTED) {
+        PC_WARN("ucx",
+                "no one-sided reads on %s: there, UCX %u.%u.%u carries them "
+                "out with the owner's processor, so owners had better serve "
+                "them; is UCX_PROTO_ENABLE or another of its settings in the "
+                "environment?",
+                shown, fabric->ucx_version[0], fabric->ucx_version[1],
+                fabric->ucx_version[2]);
+    } else {
+        explain_failure(way->transports, shown, status);
+    }
+    return status == UCS_OK;
+}
+
+/* RDMA devices to use, as a list; "" if there are none. */
+static void find_devices(const struct pc_fabric_params *params,
+                         struct pc_text *devices)
+{
+    const struct pc_ucx_wanted wanted = {.names = params->devices,
+                                         .port = params->rdma_port,
+                                         .gid_index = params->gid_index - 1};
+    if (!params->rdma) {
+        return;
+    }
+    pc_ucx_devices_find(PC_UCX_DEVICES_ROOT, &wanted, devices);
+    if (devices->len == 0) {
+        PC_INFO("ucx", "this host has no RDMA device that can be used");
+    }
 }
 
 void pc_ucx_get_open(struct pc_fabric *fabric,
                      const struct pc_fabric_params *params)
 {
     struct pc_text devices;
-    pc_text_init(&devices);
-    if (params->rdma) {
-        list_rdma(&devices);
-    }
-    bool rdma = devices.len > 0;
     bool tcp = params->ucx_tcp != NULL && params->ucx_tcp[0] != '\0';
-    if (params->rdma && !rdma) {
-        PC_INFO("ucx", "this host has no RDMA device");
+    bool is_open = false;
+    pc_text_init(&devices);
+    find_devices(params, &devices);
+    if (devices.len > 0 && !devices.failed) {
+        if (tcp) {
+            pc_text_add(&devices, ",%s", params->ucx_tcp);
+        }
+        bool named =
+            tcp || (params->devices != NULL && params->devices[0] != '\0');
+        struct way way = {
+            /* Among ports that nobody named, UCX looks for the nearest; the
+             * user's environment may have its own list. */
+            .devices = named || getenv("UCX_NET_DEVICES") == NULL ? devices.data
+                                                                  : NULL,
+            .transports = tcp ? "rc,ud,tcp" : "rc,ud",
+            .rdma = true,
+            .tcp = tcp};
+        is_open = !devices.failed &&
+                  get_by(fabric, &way, devices.data, params->gid_index - 1);
     }
-    if (!rdma && !tcp) {
-        pc_text_fini(&devices);
-        return;
+    if (!is_open && tcp) {
+        struct way way = {
+            .devices = params->ucx_tcp, .transports = "tcp", .tcp = true};
+        is_open = get_by(fabric, &way, params->ucx_tcp, -1);
     }
-    if (rdma && params->devices != NULL && params->devices[0] != '\0') {
-        pc_text_clear(&devices);
-        list_wanted(&devices, params->devices);
-    }
-    if (tcp) {
-        pc_text_add(&devices, "%s%s", devices.len > 0 ? "," : "",
-                    params->ucx_tcp);
-        fabric->loopback = strcmp(params->ucx_tcp, "lo") == 0;
-    }
-    const char *transports = !tcp ? "rc,dc,ud" : rdma ? "rc,dc,ud,tcp" : "tcp";
-    /* Nothing named: UCX looks for the nearest, or the user's environment has
-     * its own list. */
-    bool named = tcp || (params->devices != NULL && params->devices[0] != '\0');
-    ucs_status_t status =
-        devices.failed
-            ? UCS_ERR_NO_MEMORY
-            : get_try(fabric, transports, named ? devices.data : NULL, rdma);
-    if (status != UCS_OK) {
-        PC_WARN("ucx", "no one-sided reads: transports %s on %s: %s",
-                transports, devices.failed ? "?" : devices.data,
-                ucs_status_string(status));
-    } else {
-        snprintf(fabric->get.devices, sizeof(fabric->get.devices), "%s on %s",
-                 transports, devices.data);
-    }
+    fabric->loopback = is_open && tcp && strcmp(params->ucx_tcp, "lo") == 0;
     pc_text_fini(&devices);
 }

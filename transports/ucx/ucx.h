@@ -62,6 +62,7 @@ struct pc_fabric
     uint64_t boot;
     uint64_t net;
     bool loopback;
+    bool reads_alone; /* RDMA: proved that gets need no owner. */
     size_t piece;     /* Longest software get. */
     bool serves_gets; /* tcp: peers' gets are served by our progress. */
 
@@ -188,6 +189,21 @@ struct pc_ucx_get
 /* Whether this is another process than the one that opened the fabric. */
 bool pc_ucx_forked(const struct pc_fabric *fabric);
 peercache_status_t pc_ucx_status(ucs_status_t status);
+
+struct pc_ucx_setting
+{
+    const char *name;  /* Without "UCX_". */
+    const char *value; /* NULL: leave it as it is. */
+};
+
+/* rdma.c: what this version of UCX needs for RDMA and the user's environment
+ * leaves open; how many. */
+#define PC_UCX_RDMA_SETTINGS 16
+size_t pc_ucx_rdma_settings(const struct pc_fabric *fabric,
+                            struct pc_ucx_setting settings[]);
+/* Whether the get side's context reads from who does nothing; UNSUPPORTED: it
+ * reads, but the owner's software has to help. */
+ucs_status_t pc_ucx_rdma_prove(struct pc_fabric *fabric);
 
 /* side.c: contexts and their settings. */
 void pc_ucx_map_open(struct pc_fabric *fabric);

@@ -1,0 +1,324 @@
+/*
+ * rdma.c - what UCX needs for RDMA: settings, by version, and the proof that
+ * its gets are done by the hardware.
+ */
+#include "ucx.h"
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rand.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Settings ----------------------------------------------------------- */
+
+struct rule
+{
+    struct pc_ucx_setting setting;
+    unsigned
+        before; /* Minor version of UCX 1 that needs it no more; 0: none. */
+};
+
+/* Found on UCX 1.18.1 and 1.23.0; from 1.23 on the first three are not needed.
+ * The tests in the guest (ci/rdma) run all of this. */
+static const struct rule rules[] = {
+    /* The newer protocols run a get in software as soon as peer error mode is
+     * on, and without that mode a dead peer aborts the process. */
+    {{"PROTO_ENABLE", "n"}, 23},
+    /* UD carries the messages that connect RC. Over rxe its check of the
+     * destination drops them all. */
+    {{"UD_ETH_DGID_CHECK", "n"}, 23},
+    /* Else UCX's own thread aborts the process when a forced close, or a peer's
+     * death, leaves gets in flight (openucx/ucx 10432). */
+    {{"IB_ASYNC_EVENTS", "n"}, 23},
+    /* A dead owner is noticed when RC's retries run out: seven tries of 134 ms
+     * (the next power of two times 4.096 us), so in about a second. The default
+     * of 8 s and more is as long as several operations. Seven *re*tries would
+     * mean "for ever" to rxe. */
+    {{"RC_TIMEOUT", "130ms"}, 0},
+    {{"RC_RETRY_COUNT", "6"}, 0},
+    /* An owner that does not answer while it is connected to: 30 s is far too
+     * long, but its process may be held up for a while. */
+    {{"UD_TIMEOUT", "5s"}, 0},
+};
+
+/* UCX takes "RC_TIMEOUT" for both of "RC_VERBS_TIMEOUT" and "RC_MLX5_TIMEOUT",
+ * in its environment as well. */
+static bool is_set(const char *name)
+{
+    static const char *const kinds[] = {"", "VERBS_", "MLX5_"};
+    const char *rest = strchr(name, '_') + 1;
+    for (size_t i = 0; i < PC_ARRAY_LEN(kinds); i++) {
+        char variable[96];
+        snprintf(variable, sizeof(variable), "UCX_%.*s%s%s", (int)(rest - name),
+                 name, kinds[i], rest);
+        if (getenv(variable) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t pc_ucx_rdma_settings(const struct pc_fabric *fabric,
+                            struct pc_ucx_setting settings[])
+{
+    static_assert(PC_ARRAY_LEN(rules) <= PC_UCX_RDMA_SETTINGS, "all fit");
+    const unsigned *version = fabric->ucx_version;
+    size_t n = 0;
+    for (size_t i = 0; i < PC_ARRAY_LEN(rules); i++) {
+        bool is_over = rules[i].before > 0 &&
+                       (version[0] > 1 || version[1] >= rules[i].before);
+        if (!is_over && !is_set(rules[i].setting.name)) {
+            settings[n++] = rules[i].setting;
+        }
+    }
+    return n;
+}
+
+/* ---- The proof ---------------------------------------------------------- */
+
+/* A get that its owner's software answers brings the same bytes as one of the
+ * hardware. So two workers are connected, then one gets no processor time any
+ * more, and the other reads from it: as from a stopped process. */
+struct proof
+{
+    struct pc_fabric *fabric;
+    ucp_worker_h owner;
+    ucp_worker_h reader;
+    ucp_ep_h ep;
+    ucp_rkey_h rkey;
+    ucp_mem_h mem;
+    void *packed;
+    size_t packed_len;
+    uint64_t value;       /* What is read, */
+    uint64_t landing;     /* and where it comes to. */
+    void *get;            /* A get that has not ended. */
+    ucs_status_t failure; /* Of the endpoint. */
+};
+
+#define CONNECT_MAX (5 * PC_S)
+#define CLOSE_MAX   (5 * PC_S)
+#define QUIET_MS    20
+#define ALONE_MAX   (500 * PC_MS)
+#define ALONE_TRIES 3
+
+static void on_error(void *arg, ucp_ep_h ep, ucs_status_t status)
+{
+    struct proof *proof = arg;
+    (void)ep;
+    proof->failure = status;
+}
+
+static unsigned progress(struct proof *proof, bool owner_too)
+{
+    unsigned n = ucp_worker_progress(proof->reader);
+    return owner_too ? n + ucp_worker_progress(proof->owner) : n;
+}
+
+/* Until nothing has moved for a little while. */
+static void settle(struct proof *proof)
+{
+    unsigned quiet_ms = 0;
+    uint64_t until = pc_clock_monotonic() + PC_S;
+    while (quiet_ms < QUIET_MS && pc_clock_monotonic() < until) {
+        quiet_ms = progress(proof, true) > 0 ? 0 : quiet_ms + 1;
+        (void)poll(NULL, 0, 1);
+    }
+}
+
+/* INPROGRESS: not in time. */
+static ucs_status_t wait_for(struct proof *proof, void *request,
+                             bool owner_helps, uint64_t patience_ns)
+{
+    uint64_t until = pc_clock_monotonic() + patience_ns;
+    ucs_status_t status;
+    while ((status = ucp_request_check_status(request)) == UCS_INPROGRESS &&
+           pc_clock_monotonic() < until) {
+        if (progress(proof, owner_helps) == 0) {
+            (void)poll(NULL, 0, 1);
+        }
+    }
+    return status;
+}
+
+/* Goes on with the get that is there, or posts one. */
+static ucs_status_t get(struct proof *proof, bool owner_helps,
+                        uint64_t patience_ns)
+{
+    if (proof->get == NULL) {
+        ucp_request_param_t param = {.op_attr_mask = 0};
+        proof->landing = ~proof->value;
+        void *request = ucp_get_nbx(
+            proof->ep, &proof->landing, sizeof(proof->landing),
+            (uint64_t)(uintptr_t)&proof->value, proof->rkey, &param);
+        if (!UCS_PTR_IS_PTR(request)) {
+            return UCS_PTR_STATUS(request);
+        }
+        proof->get = request;
+    }
+    ucs_status_t status = wait_for(proof, proof->get, owner_helps, patience_ns);
+    if (status != UCS_INPROGRESS) {
+        ucp_request_free(proof->get);
+        proof->get = NULL;
+    }
+    if (status == UCS_OK && proof->landing != proof->value) {
+        status = UCS_ERR_IO_ERROR;
+    }
+    return status;
+}
+
+static ucs_status_t make_worker(struct proof *proof, ucp_worker_h *worker_p)
+{
+    ucp_worker_params_t params = {.field_mask =
+                                      UCP_WORKER_PARAM_FIELD_THREAD_MODE,
+                                  .thread_mode = UCS_THREAD_MODE_SINGLE};
+    return ucp_worker_create(proof->fabric->get.context, &params, worker_p);
+}
+
+static ucs_status_t share_value(struct proof *proof)
+{
+    ucp_mem_map_params_t params = {.field_mask =
+                                       UCP_MEM_MAP_PARAM_FIELD_ADDRESS |
+                                       UCP_MEM_MAP_PARAM_FIELD_LENGTH,
+                                   .address = &proof->value,
+                                   .length = sizeof(proof->value)};
+    ucp_context_h context = proof->fabric->get.context;
+    proof->value = pc_rand_entropy();
+    ucs_status_t status = ucp_mem_map(context, &params, &proof->mem);
+    if (status != UCS_OK) {
+        proof->mem = NULL;
+        return status;
+    }
+    return ucp_rkey_pack(context, proof->mem, &proof->packed,
+                         &proof->packed_len);
+}
+
+static ucs_status_t connect_both(struct proof *proof)
+{
+    ucp_address_t *address;
+    size_t len;
+    ucs_status_t status = ucp_worker_get_address(proof->owner, &address, &len);
+    if (status != UCS_OK) {
+        return status;
+    }
+    ucp_ep_params_t params = {.field_mask =
+                                  UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
+                                  UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                                  UCP_EP_PARAM_FIELD_ERR_HANDLER,
+                              .address = address,
+                              .err_mode = UCP_ERR_HANDLING_MODE_PEER,
+                              .err_handler = {.cb = on_error, .arg = proof}};
+    status = ucp_ep_create(proof->reader, &params, &proof->ep);
+    ucp_worker_release_address(proof->owner, address);
+    if (status != UCS_OK) {
+        proof->ep = NULL;
+        return status;
+    }
+    return ucp_ep_rkey_unpack(proof->ep, proof->packed, &proof->rkey);
+}
+
+static ucs_status_t prepare(struct proof *proof)
+{
+    ucs_status_t status = share_value(proof);
+    if (status == UCS_OK) {
+        status = make_worker(proof, &proof->owner);
+    }
+    if (status == UCS_OK) {
+        status = make_worker(proof, &proof->reader);
+    }
+    if (status == UCS_OK) {
+        status = connect_both(proof);
+    }
+    return status;
+}
+
+/* UNSUPPORTED: the owner has to help. */
+static ucs_status_t read_alone(struct proof *proof)
+{
+    ucs_status_t status = get(proof, true, CONNECT_MAX);
+    for (unsigned i = 0; status == UCS_OK && i < ALONE_TRIES; i++) {
+        settle(proof); /* Connecting may go on behind the first get. */
+        status = get(proof, false, ALONE_MAX);
+        if (status != UCS_INPROGRESS) {
+            return status;
+        }
+        status = get(proof, true, CONNECT_MAX);
+    }
+    if (status == UCS_INPROGRESS) {
+        return proof->failure != UCS_OK ? proof->failure : UCS_ERR_TIMED_OUT;
+    }
+    return status == UCS_OK ? UCS_ERR_UNSUPPORTED : status;
+}
+
+/* False: UCX still has something of it, so it must stay. */
+static bool take_apart(struct proof *proof)
+{
+    if (proof->rkey != NULL) {
+        ucp_rkey_destroy(proof->rkey);
+    }
+    if (proof->ep != NULL) {
+        ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
+                                     .flags = UCP_EP_CLOSE_FLAG_FORCE};
+        void *request = ucp_ep_close_nbx(proof->ep, &param);
+        if (UCS_PTR_IS_PTR(request)) {
+            if (wait_for(proof, request, true, CLOSE_MAX) == UCS_INPROGRESS) {
+                return false;
+            }
+            ucp_request_free(request);
+        }
+        /* The close may end before the get does. */
+        if (proof->get != NULL &&
+            get(proof, true, CLOSE_MAX) == UCS_INPROGRESS) {
+            return false;
+        }
+    }
+    if (proof->reader != NULL) {
+        ucp_worker_destroy(proof->reader);
+    }
+    if (proof->owner != NULL) {
+        ucp_worker_destroy(proof->owner);
+    }
+    if (proof->packed != NULL) {
+        ucp_rkey_buffer_release(proof->packed);
+    }
+    if (proof->mem != NULL) {
+        ucp_mem_unmap(proof->fabric->get.context, proof->mem);
+    }
+    return true;
+}
+
+ucs_status_t pc_ucx_rdma_prove(struct pc_fabric *fabric)
+{
+    struct proof *proof = pc_alloc(1, sizeof(*proof));
+    if (proof == NULL) {
+        return UCS_ERR_NO_MEMORY;
+    }
+    proof->fabric = fabric;
+    uint64_t began = pc_clock_monotonic();
+    ucs_status_t status = prepare(proof);
+    uint64_t ready = pc_clock_monotonic();
+    if (status == UCS_OK) {
+        status = read_alone(proof);
+    }
+    uint64_t read = pc_clock_monotonic();
+    if (take_apart(proof)) {
+        pc_free(proof);
+    } else {
+        PC_ERROR("ucx", "a read of our own memory over RDMA does not end");
+        fabric->get.context = NULL; /* It stays, as what it refers to does. */
+        status = UCS_ERR_TIMED_OUT;
+    }
+    PC_INFO("ucx", "reads over RDMA: %s, found in %u + %u + %u ms",
+            status == UCS_OK ? "without the owner's processor"
+                             : ucs_status_string(status),
+            (unsigned)((ready - began) / PC_MS),
+            (unsigned)((read - ready) / PC_MS),
+            (unsigned)((pc_clock_monotonic() - read) / PC_MS));
+    return status;
+}
