@@ -119,6 +119,8 @@ static unsigned node_idle(void *arg)
     if (node->manual) {
         work += pc_pool_drain_gone(node);
         work += pc_threads_manual(node);
+    } else {
+        pc_threads_make_room(node);
     }
     return work;
 }

@@ -243,6 +243,8 @@ peercache_status_t pc_threads_start(peercache_node_t *node);
 void pc_threads_stop(peercache_node_t *node);
 void pc_threads_copy(peercache_node_t *node, struct peercache_op *op);
 void pc_threads_wake_evictor(peercache_node_t *node);
+/* Engine, each turn: evict a little if the margin is not all free. */
+void pc_threads_make_room(peercache_node_t *node);
 /* Of the node `arg`: whether its threads have been told to end. Any thread. */
 bool pc_threads_are_stopping(void *arg);
 /* Manual nodes: a part of the threads' work; returns how much. */

@@ -84,7 +84,7 @@ struct pc_op_item
 
 enum pc_op_event { PC_OP_RUNNING = 0, PC_OP_ENDED = 1, PC_OP_COPY = 2 };
 
-struct pc_put_probe; /* put.c */
+struct pc_put_probe; /* probe.c */
 
 struct peercache_op
 {

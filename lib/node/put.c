@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "node/ask.h"
 #include "node/node.h"
+#include "node/probe.h"
 
 /* ---- In the caller's thread ------------------------------------------- */
 
@@ -82,181 +83,6 @@ static bool is_held(struct peercache_op *op, size_t i)
         return true;
     }
     return false;
-}
-
-/* ---- Dedupe: the probe ------------------------------------------------ */
-
-/*
- * Asks the directory where the keys of one part may be held, while the caller
- * copies. It is made by the caller and belongs to the engine from then on; the
- * operation finds it when it enters the engine, and waits for it if need be.
- */
-struct pc_put_probe
-{
-    struct pc_task task;
-    struct pc_lookup lookup;
-    struct peercache_node *node;
-    struct peercache_op *op; /* Waits for it. */
-    uint64_t deadline_ns;
-    bool over;
-    uint32_t n;
-    struct pc_digest *digests;
-    uint32_t *items;
-    uint64_t *lengths;
-    struct pc_record *found; /* length 0: nobody is known to hold it. */
-};
-
-static void probe_free(struct pc_put_probe *probe)
-{
-    pc_free(probe->digests);
-    pc_free(probe->items);
-    pc_free(probe->lengths);
-    pc_free(probe->found);
-    pc_free(probe);
-}
-
-static void probe_found(struct pc_lookup *lookup, uint32_t k,
-                        const struct pc_record *records, size_t n)
-{
-    struct pc_put_probe *probe =
-        PC_CONTAINER_OF(lookup, struct pc_put_probe, lookup);
-    for (size_t r = 0; r < n && probe->found[k].length == 0; r++) {
-        if (records[r].incarnation != probe->node->self.incarnation &&
-            records[r].length == probe->lengths[k]) {
-            probe->found[k] = records[r];
-        }
-    }
-}
-
-static void probe_ended(struct pc_lookup *lookup, uint32_t k,
-                        enum pc_lookup_answer answer)
-{
-    (void)lookup;
-    (void)k;
-    (void)answer; /* Only a holder's own word matters. */
-}
-
-static void probe_progress(struct pc_lookup *lookup)
-{
-    (void)lookup;
-}
-
-static void probe_over(struct pc_put_probe *probe)
-{
-    struct peercache_op *op = probe->op;
-    probe->over = true;
-    if (op != NULL) {
-        op->n_under_way--;
-        probe->op = NULL;
-        pc_op_advance(op);
-    }
-}
-
-static void probe_finished(struct pc_lookup *lookup)
-{
-    probe_over(PC_CONTAINER_OF(lookup, struct pc_put_probe, lookup));
-}
-
-static void probe_run(struct pc_task *task)
-{
-    struct pc_put_probe *probe =
-        PC_CONTAINER_OF(task, struct pc_put_probe, task);
-    struct peercache_node *node = probe->node;
-    probe->lookup.found = probe_found;
-    probe->lookup.ended = probe_ended;
-    probe->lookup.progress = probe_progress;
-    probe->lookup.finished = probe_finished;
-    if (atomic_load_explicit(&node->closing, memory_order_acquire) ||
-        pc_lookup_start(&probe->lookup, node, PC_LOOKUP_HINT, probe->digests,
-                        probe->items, probe->n,
-                        probe->deadline_ns) != PEERCACHE_OK) {
-        probe_over(probe);
-    }
-}
-
-static void probe_start(struct peercache_op *op, size_t first, size_t end,
-                        size_t n)
-{
-    struct peercache_node *node = op->node;
-    /* relaxed: a hint; a node that joins now is asked for the next part. */
-    if (atomic_load_explicit(&node->n_members, memory_order_relaxed) <= 1 ||
-        op->probe != NULL) {
-        return;
-    }
-    struct pc_put_probe *probe = pc_alloc(1, sizeof(*probe));
-    if (probe == NULL) {
-        return; /* Stored without asking. */
-    }
-    probe->digests = pc_alloc(n, sizeof(*probe->digests));
-    probe->items = pc_alloc(n, sizeof(*probe->items));
-    probe->found = pc_alloc(n, sizeof(*probe->found));
-    probe->lengths = pc_alloc(n, sizeof(*probe->lengths));
-    if (probe->digests == NULL || probe->items == NULL ||
-        probe->found == NULL || probe->lengths == NULL) {
-        probe_free(probe);
-        return;
-    }
-    for (size_t i = first; i < end; i++) {
-        if (op->state[i].state == PC_ITEM_NEW) {
-            op->state[i].u.put.probe = probe->n;
-            probe->digests[probe->n] = op->state[i].digest;
-            probe->items[probe->n] = probe->n;
-            probe->lengths[probe->n] = op->state[i].length;
-            probe->n++;
-        }
-    }
-    probe->node = node;
-    probe->deadline_ns = op->deadline_ns;
-    probe->task.run = probe_run;
-    op->probe = probe;
-    pc_engine_offer(&node->engine, &probe->task);
-}
-
-/* Engine: what the probe found, once; true: it is still asking. */
-static bool probe_is_asking(struct peercache_op *op)
-{
-    struct pc_put_probe *probe = op->probe;
-    if (probe == NULL) {
-        return false;
-    }
-    if (!probe->over) {
-        if (probe->op == NULL) {
-            probe->op = op;
-            op->n_under_way++;
-        }
-        return true;
-    }
-    for (size_t i = 0; i < op->n_items; i++) {
-        struct pc_op_item *state = &op->state[i];
-        if (state->state != PC_ITEM_WRITTEN || state->u.put.probe >= probe->n ||
-            !pc_digest_equal(probe->digests[state->u.put.probe],
-                             state->digest)) {
-            continue;
-        }
-        const struct pc_record *record = &probe->found[state->u.put.probe];
-        if (record->length == state->length) {
-            state->places[0] = *record;
-            state->n_places = 1;
-            state->at = 0;
-        }
-    }
-    op->probe = NULL;
-    probe_free(probe);
-    return false;
-}
-
-static void probe_drop(struct peercache_op *op)
-{
-    struct pc_put_probe *probe = op->probe;
-    if (probe == NULL) {
-        return;
-    }
-    if (probe->op != NULL) {
-        op->n_under_way--;
-    }
-    pc_lookup_stop(&probe->lookup);
-    op->probe = NULL;
-    probe_free(probe);
 }
 
 /* ---- In the caller's thread: the copy ---------------------------------- */
@@ -327,7 +153,7 @@ bool pc_put_caller(struct peercache_op *op)
         }
     }
     if (n_new > 0) {
-        probe_start(op, op->next, end, n_new);
+        pc_probe_start(op, op->next, end, n_new);
     }
     for (; op->next < end; op->next++) {
         if (pc_clock_now(&node->clock) >= op->deadline_ns ||
@@ -469,7 +295,7 @@ static bool is_late(const struct peercache_op *op, uint32_t i)
 
 void pc_put_engine(struct peercache_op *op)
 {
-    if (probe_is_asking(op)) {
+    if (pc_probe_is_asking(op)) {
         return;
     }
     for (uint32_t n = 0; n < op->n_items && !is_late(op, n); n++) {
@@ -491,7 +317,7 @@ void pc_put_engine(struct peercache_op *op)
 
 void pc_put_cleanup(struct peercache_op *op)
 {
-    probe_drop(op);
+    pc_probe_drop(op);
     for (size_t i = 0; i < op->n_items; i++) {
         struct pc_op_item *state = &op->state[i];
         switch (state->state) {
