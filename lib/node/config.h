@@ -114,6 +114,9 @@ struct pc_settings
     uint64_t global_segment_size;
     uint64_t region_size;
     bool lock_memory;
+    bool huge_pages;
+    char numa_node[PEERCACHE_STR_MAX];   /* "": auto. */
+    char engine_cpus[PEERCACHE_STR_MAX]; /* "": auto. */
     enum pc_eviction_policy eviction_policy;
     int64_t evict_low; /* Thousandths. */
     int64_t evict_high;

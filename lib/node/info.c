@@ -193,7 +193,7 @@ static void add_members(peercache_node_t *node, const struct pc_member *members,
     pc_text_add(text, "]");
 }
 
-static void add_stores(const peercache_node_t *node, struct pc_text *text)
+static void add_stores(peercache_node_t *node, struct pc_text *text)
 {
     struct pc_store_stats stats;
     pc_store_stats(node->store, &stats);
@@ -201,9 +201,11 @@ static void add_stores(const peercache_node_t *node, struct pc_text *text)
     pc_text_add(text,
                 ",\"pool\":{\"capacity\":%" PRIu64 ",\"used\":%" PRIu64
                 ",\"values\":%" PRIu64 ",\"regions\":%" PRIu64
-                ",\"registering\":%s}",
+                ",\"wanted\":%" PRIu64 ",\"registering\":%s}",
                 stats.capacity, stats.used, stats.n_values, stats.n_regions,
+                node->client ? 0 : node->settings.global_segment_size,
                 truth(registering));
+    pc_place_json(node, text);
     pc_text_add(text, ",\"directory\":{\"records\":%zu,\"bytes\":%zu}",
                 pc_shard_count(node->shard), pc_shard_bytes(node->shard));
 }
@@ -257,6 +259,7 @@ static void set_pool_gauges(peercache_node_t *node)
 {
     struct pc_metrics *m = &node->metrics;
     struct pc_store_stats stats;
+    pc_place_gauges(node);
     pc_store_stats(node->store, &stats);
     pc_metrics_set(m, PC_METRIC_POOL_USED, stats.used);
     pc_metrics_set(m, PC_METRIC_POOL_CAPACITY, stats.capacity);

@@ -448,6 +448,7 @@ static peercache_status_t open_fabric(struct peercache_node *node,
     };
     /* A node that reads in another way still lets neighbours map its pool. */
     params.shm = true;
+    params.huge = s->huge_pages;
     node->fabric_ops = env != NULL ? env->fabric_ops : NULL;
     if (env == NULL &&
         pc_fabric_load(NULL, &node->fabric_ops) != PEERCACHE_OK) {
@@ -534,6 +535,9 @@ static peercache_status_t start_threads(struct peercache_node *node,
     peercache_status_t status = pc_threads_start(node);
     if (status == PEERCACHE_OK) {
         status = pc_engine_start(&node->engine);
+    }
+    if (status == PEERCACHE_OK) {
+        pc_place_engine(node);
     }
     return status == PEERCACHE_OK
                ? status

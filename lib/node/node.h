@@ -20,6 +20,7 @@
 #include "node/doubt.h"
 #include "node/holders.h"
 #include "node/op.h"
+#include "node/place.h"
 #include "node/publish.h"
 #include "node/purge.h"
 #include "node/read.h"
@@ -178,7 +179,9 @@ struct peercache_node
     /* Pool and its background registration. Own lock for the array. */
     pthread_mutex_t pool_lock;
     struct pc_pool_region *regions;
-    size_t n_regions, n_regions_wanted;
+    size_t n_regions;
+    uint64_t pool_bytes; /* Of all regions. */
+    struct pc_place_state place;
     struct pc_mem_table *mems; /* The user's registrations: mem.c */
 
     /* Threads. */

@@ -2,9 +2,9 @@
  * pool.c - the pool's regions, and what the store gives up.
  *
  * Regions are allocated and registered in the background, one after the other,
- * so the node serves while its pool still grows. A region's memory comes from
- * the fabric, so that peers can read it; without one it is plain memory and
- * every read of it is served.
+ * so the node serves while its pool still grows. place.c says where each goes.
+ * A region's memory comes from the fabric, so that peers can read it; without
+ * one it is plain memory and every read of it is served.
  */
 #include "base/log.h"
 #include "base/mem.h"
@@ -20,37 +20,14 @@
 
 /* Smaller rests of the pool are not worth a region. */
 #define REGION_MIN (64ull << 10)
+/* The first region of a pool of several: there in a moment, so that the first
+ * put does not wait for a whole one to be filled with zeros. */
+#define REGION_FIRST (64ull << 20)
+#define HUGE_PAGE    (2ull << 20)
 /* Descriptors that a node needs for itself and a few peers. */
 #define DESCRIPTORS_MIN 64
 
-/* ---- Limits ----------------------------------------------------------- */
-
-static bool read_number(const char *path, uint64_t *value_p)
-{
-    char text[64];
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return false;
-    }
-    bool found = fgets(text, sizeof(text), file) != NULL &&
-                 sscanf(text, "%lu", value_p) == 1;
-    (void)fclose(file);
-    return found;
-}
-
-/* What may still be allocated: the machine's memory, or the cgroup's. */
-static uint64_t memory_limit(void)
-{
-    uint64_t limit =
-        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t cgroup;
-    if ((read_number("/sys/fs/cgroup/memory.max", &cgroup) ||
-         read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", &cgroup)) &&
-        cgroup < limit) {
-        limit = cgroup;
-    }
-    return limit;
-}
+/* ---- Checks before the start -------------------------------------------- */
 
 /* Descriptors of this process that are in use; 0 where that cannot be seen. UCX
  * ends the process when it runs out of them while it starts. */
@@ -87,33 +64,39 @@ static peercache_status_t check_descriptors(char *reason, size_t reason_len)
     return PEERCACHE_IO;
 }
 
+/* A node tells others of so many regions. */
+static peercache_status_t check_count(const struct pc_settings *settings,
+                                      uint64_t wanted, char *reason,
+                                      size_t reason_len)
+{
+    if (wanted / settings->region_size <= PC_REGIONS_MAX) {
+        return PEERCACHE_OK;
+    }
+    (void)snprintf(reason, reason_len,
+                   "global_segment_size is %llu bytes and region_size %llu; "
+                   "a pool has %d regions at most",
+                   (unsigned long long)wanted,
+                   (unsigned long long)settings->region_size, PC_REGIONS_MAX);
+    return PEERCACHE_INVALID;
+}
+
 peercache_status_t pc_pool_check(const struct pc_settings *settings,
                                  char *reason, size_t reason_len)
 {
-    struct rlimit limit;
-    uint64_t memory = memory_limit();
     uint64_t wanted = settings->global_segment_size;
     if (settings->mode == PC_MODE_CENTRALIZED &&
         settings->role != PC_ROLE_WANTED_STORAGE) {
         wanted = 0; /* A client has no pool. */
     }
-    if (wanted > memory) {
-        (void)snprintf(reason, reason_len,
-                       "global_segment_size is %llu bytes; allowed is what "
-                       "this host or its cgroup has, %llu bytes",
-                       (unsigned long long)wanted, (unsigned long long)memory);
-        return PEERCACHE_NO_MEMORY;
+    peercache_status_t status =
+        pc_place_check(settings, wanted, reason, reason_len);
+    if (status == PEERCACHE_OK) {
+        status = check_count(settings, wanted, reason, reason_len);
     }
-    if (settings->lock_memory && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
-        limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < wanted) {
-        (void)snprintf(reason, reason_len,
-                       "lock_memory needs %llu bytes; the limit of locked "
-                       "memory (ulimit -l) is %llu bytes",
-                       (unsigned long long)wanted,
-                       (unsigned long long)limit.rlim_cur);
-        return PEERCACHE_NO_MEMORY;
+    if (status == PEERCACHE_OK) {
+        status = check_descriptors(reason, reason_len);
     }
-    return check_descriptors(reason, reason_len);
+    return status;
 }
 
 /* ---- Regions ---------------------------------------------------------- */
@@ -159,38 +142,72 @@ static void announce(struct peercache_node *node, uint32_t index,
     }
 }
 
-static bool allocate(struct peercache_node *node, uint64_t length,
-                     struct pc_pool_region *region)
+/* From the fabric, so that peers can read it. */
+static peercache_status_t allocate_shared(struct peercache_node *node,
+                                          struct pc_pool_region *region,
+                                          struct pc_place_region *place)
 {
-    region->length = length;
+    struct pc_fabric_mem_params params = {
+        .use = PC_MEM_POOL,
+        .kind = PEERCACHE_MEM_HOST,
+        .len = (size_t)region->length,
+        .numa_node = place->numa_node,
+        .page_size = node->settings.huge_pages ? HUGE_PAGE : 0,
+        .is_stopping = pc_threads_are_stopping,
+        .arg = node};
+    peercache_status_t status =
+        node->fabric_ops->mem_register(node->fabric, &params, &region->mem);
+    if (status != PEERCACHE_OK) {
+        region->mem = NULL;
+        return status;
+    }
+    struct pc_fabric_mem_info info;
+    node->fabric_ops->mem_info(region->mem, &info);
+    region->addr = node->fabric_ops->mem_addr(region->mem);
+    place->pages = info.pages;
+    place->bind_error = info.bind_error;
+    place->is_shared = info.is_shared;
+    place->has_gets = info.has_gets;
+    return PEERCACHE_OK;
+}
+
+static peercache_status_t allocate_plain(struct peercache_node *node,
+                                         struct pc_pool_region *region,
+                                         struct pc_place_region *place)
+{
+    size_t len = (size_t)region->length;
+    void *addr = mmap(NULL, len, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (addr == MAP_FAILED) {
+        return PEERCACHE_NO_MEMORY;
+    }
+    if (place->numa_node >= 0) {
+        place->bind_error = pc_pages_bind(addr, len, place->numa_node);
+    }
+    place->pages = pc_pages_prepare(addr, len, node->settings.huge_pages);
+    peercache_status_t status =
+        pc_pages_fill(addr, len, pc_threads_are_stopping, node);
+    if (status != PEERCACHE_OK) {
+        (void)munmap(addr, len);
+        return status;
+    }
+    region->addr = addr;
+    return PEERCACHE_OK;
+}
+
+static bool allocate(struct peercache_node *node, struct pc_pool_region *region,
+                     struct pc_place_region *place)
+{
+    place->bytes = region->length;
+    place->numa_node = pc_place_next(node, region->length);
     if (node->fabric != NULL) {
-        struct pc_fabric_mem_params params = {.use = PC_MEM_POOL,
-                                              .kind = PEERCACHE_MEM_HOST,
-                                              .len = (size_t)length,
-                                              .numa_node = -1,
-                                              .is_stopping =
-                                                  pc_threads_are_stopping,
-                                              .arg = node};
-        peercache_status_t status =
-            node->fabric_ops->mem_register(node->fabric, &params, &region->mem);
-        if (status == PEERCACHE_OK) {
-            region->addr = node->fabric_ops->mem_addr(region->mem);
-            return true;
-        }
-        if (status == PEERCACHE_SHUTDOWN) {
-            return false;
+        peercache_status_t status = allocate_shared(node, region, place);
+        if (status == PEERCACHE_OK || status == PEERCACHE_SHUTDOWN) {
+            return status == PEERCACHE_OK;
         }
         PC_WARN("pool", "the fabric gave no memory, using plain memory");
-        region->mem = NULL;
     }
-    region->addr = mmap(NULL, (size_t)length, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (region->addr == MAP_FAILED) {
-        region->addr = NULL;
-        return false;
-    }
-    (void)madvise(region->addr, (size_t)length, MADV_DONTDUMP);
-    return true;
+    return allocate_plain(node, region, place) == PEERCACHE_OK;
 }
 
 static void release(struct peercache_node *node, struct pc_pool_region *region)
@@ -206,24 +223,70 @@ static void release(struct peercache_node *node, struct pc_pool_region *region)
 
 static uint64_t next_length(const struct peercache_node *node)
 {
-    uint64_t done = (uint64_t)node->n_regions * node->settings.region_size;
     uint64_t total = node->settings.global_segment_size;
-    if (done >= total || node->n_regions >= PC_REGIONS_MAX) {
+    uint64_t size = node->settings.region_size;
+    uint64_t rest = total - node->pool_bytes;
+    if (rest == 0 || node->n_regions >= PC_REGIONS_MAX) {
         return 0;
     }
-    uint64_t rest = total - done;
-    uint64_t length =
-        rest < node->settings.region_size ? rest : node->settings.region_size;
-    return length / 4096 * 4096;
+    if (!node->manual && node->n_regions == 0 && size > REGION_FIRST &&
+        total / size >= 2 && total / size < PC_REGIONS_MAX) {
+        return REGION_FIRST;
+    }
+    return (rest < size ? rest : size) / 4096 * 4096;
+}
+
+static bool has_room(struct peercache_node *node, uint64_t length)
+{
+    /* The memory of simulated machines is not that of this one. */
+    return node->manual || pc_place_has_room(node, length);
+}
+
+static bool lock(struct peercache_node *node,
+                 const struct pc_pool_region *region)
+{
+    if (!node->settings.lock_memory) {
+        return false;
+    }
+    bool is_locked = mlock(region->addr, (size_t)region->length) == 0;
+    if (!is_locked) {
+        PC_WARN("pool", "region %zu cannot be locked in memory: %s",
+                node->n_regions, strerror(errno));
+    }
+    return is_locked;
+}
+
+static bool use(struct peercache_node *node, struct pc_pool_region *region)
+{
+    uint32_t index;
+    peercache_status_t status =
+        pc_store_add_region(node->store, region->addr, region->length, &index);
+    if (status != PEERCACHE_OK) {
+        PC_ERROR("pool", "region %zu cannot be used: %s", node->n_regions,
+                 peercache_strerror(status));
+        release(node, region);
+        return false;
+    }
+    (void)pthread_mutex_lock(&node->pool_lock);
+    node->regions[node->n_regions++] = *region;
+    node->pool_bytes += region->length;
+    (void)pthread_mutex_unlock(&node->pool_lock);
+    announce(node, index, region);
+    if (pc_event_get(&node->pool_ready) == 0) {
+        pc_event_set(&node->pool_ready, 1);
+    }
+    return true;
 }
 
 bool pc_pool_grow(struct peercache_node *node)
 {
-    struct pc_pool_region region = {0};
-    uint32_t index;
-    uint64_t length = next_length(node);
-    if (length < REGION_MIN || !allocate(node, length, &region)) {
-        if (length >= REGION_MIN && !pc_threads_are_stopping(node)) {
+    struct pc_pool_region region = {.length = next_length(node)};
+    struct pc_place_region place = {.numa_node = -1};
+    if (region.length < REGION_MIN || !has_room(node, region.length)) {
+        return false;
+    }
+    if (!allocate(node, &region, &place)) {
+        if (!pc_threads_are_stopping(node)) {
             PC_ERROR("pool",
                      "no memory for region %zu, the pool stays at %zu "
                      "regions",
@@ -231,25 +294,11 @@ bool pc_pool_grow(struct peercache_node *node)
         }
         return false;
     }
-    if (node->settings.lock_memory && mlock(region.addr, (size_t)length) != 0) {
-        PC_WARN("pool", "region %zu cannot be locked in memory",
-                node->n_regions);
-    }
-    peercache_status_t status =
-        pc_store_add_region(node->store, region.addr, length, &index);
-    if (status != PEERCACHE_OK) {
-        PC_ERROR("pool", "region %zu cannot be used: %s", node->n_regions,
-                 peercache_strerror(status));
-        release(node, &region);
+    place.is_locked = lock(node, &region);
+    if (!use(node, &region)) {
         return false;
     }
-    (void)pthread_mutex_lock(&node->pool_lock);
-    node->regions[node->n_regions++] = region;
-    (void)pthread_mutex_unlock(&node->pool_lock);
-    announce(node, index, &region);
-    if (pc_event_get(&node->pool_ready) == 0) {
-        pc_event_set(&node->pool_ready, 1);
-    }
+    pc_place_count(node, &place);
     return true;
 }
 

@@ -1,6 +1,7 @@
 #include "settings.h"
 
 #include "base/assert.h"
+#include "place/placement.h"
 #include "proto/limits.h"
 
 #include <ctype.h>
@@ -113,6 +114,11 @@ static bool is_path(const char *text)
     return *text != '\0';
 }
 
+static bool is_place(const char *text)
+{
+    return pc_placement_is_list(text);
+}
+
 /* Lower case with underscores, as names and words of choices are written. */
 static char fold(char c)
 {
@@ -164,6 +170,7 @@ static bool same_word(const char *a, size_t a_len, const char *b, size_t b_len)
 
 #define ANY_TEXT  "up to 255 characters"
 #define LABEL_SET "1 to 128 of letters, digits, dot, dash, underscore"
+#define A_PLACE   "auto, none, or numbers such as 0-3,8"
 #define A_HOST    "auto, or an address or name of this host"
 #define BIND_AUTO                                                              \
     "auto: all interfaces with a key, certificates or allow_insecure, else "   \
@@ -317,6 +324,15 @@ static const struct pc_setting table[] = {
     SIZE(region_size, "1GiB", "4KiB to 1TiB", NODE,
          "The pool grows by regions of this size; also the largest value."),
     BOOL(lock_memory, "false", NODE, "Keep the pool from being swapped out."),
+    BOOL(huge_pages, "true", NODE,
+         "Make the pool of huge pages: from the system's pool of them where it "
+         "has enough free, else transparent ones, else plain pages."),
+    AUTO(numa_node, A_PLACE, is_place,
+         "NUMA nodes that the pool's memory comes from. auto: those next to "
+         "the network cards in use. none: wherever the system puts it."),
+    AUTO(engine_cpus, A_PLACE, is_place,
+         "CPUs that the engine's thread runs on. auto: those of the pool's "
+         "NUMA nodes. none: any."),
     CHOICE(eviction_policy, "s3fifo", "s3fifo, lru", NODE,
            "Which values go when the pool is full: s3fifo keeps what is used "
            "again through a wave of new ones, lru drops what was used longest "

@@ -155,6 +155,23 @@
       "answers that came late, twice or unasked, and were dropped")            \
     X(POOL_USED, GAUGE, "pool_bytes_used", "", "bytes of extents in use")      \
     X(POOL_CAPACITY, GAUGE, "pool_capacity_bytes", "", "bytes of extents")     \
+    X(POOL_WANTED, GAUGE, "pool_wanted_bytes", "",                             \
+      "memory that the pool is to have; it grows in the background")           \
+    X(POOL_HUGE, GAUGE, "pool_memory_bytes", "pages=\"huge\"",                 \
+      "memory of the pool so far, by its pages")                               \
+    X(POOL_TRANSPARENT, GAUGE, "pool_memory_bytes", "pages=\"transparent\"",   \
+      "memory of the pool so far, by its pages")                               \
+    X(POOL_PLAIN, GAUGE, "pool_memory_bytes", "pages=\"plain\"",               \
+      "memory of the pool so far, by its pages")                               \
+    X(POOL_BOUND, GAUGE, "pool_bound_bytes", "",                               \
+      "of it, bound to a NUMA node")                                           \
+    X(POOL_SHARED, GAUGE, "pool_shared_bytes", "",                             \
+      "of it, mappable by processes of this host")                             \
+    X(POOL_GETS, GAUGE, "pool_registered_bytes", "",                           \
+      "of it, registered for one-sided reads")                                 \
+    X(POOL_LOCKED, GAUGE, "pool_locked_bytes", "", "of it, locked in memory")  \
+    X(ENGINE_BOUND, GAUGE, "engine_bound", "",                                 \
+      "1: the engine's thread is bound to CPUs")                               \
     X(POOL_KEYS, GAUGE, "pool_keys", "", "values in the pool")                 \
     X(POOL_RESERVED, GAUGE, "pool_reservations", "", "slots being written")    \
     X(POOL_PINS, GAUGE, "pool_pins", "", "values pinned by readers")           \

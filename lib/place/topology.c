@@ -8,10 +8,11 @@
 
 /* ---- Loading ---------------------------------------------------------- */
 
-/* Parts of hwloc that open drivers of accelerators or displays. The program
- * that we are in uses them itself; a library beside it must not. */
-static const char *const unwanted[] = {"cuda",   "nvml",      "rsmi",
-                                       "opencl", "levelzero", "gl"};
+/* Parts of hwloc that open drivers of accelerators or displays: the program
+ * that we are in uses them itself, and a library beside it must not. And the
+ * one that runs on each CPU in turn to ask it about itself. */
+static const char *const unwanted[] = {"cuda",      "nvml", "rsmi", "opencl",
+                                       "levelzero", "gl",   "x86"};
 
 static bool set_source(hwloc_topology_t h,
                        const struct pc_topology_source *source)

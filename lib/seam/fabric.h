@@ -15,6 +15,8 @@
 
 #include <peercache/peercache.h>
 
+#include "base/pages.h"
+
 #include "link.h"
 
 #ifdef __cplusplus
@@ -67,11 +69,20 @@ struct pc_fabric_mem_params
     void *addr;       /* BUFFER: the user's; POOL: NULL. */
     size_t len;       /* Bytes. */
     int numa_node;    /* POOL: where to put it, -1 anywhere. */
-    size_t page_size; /* POOL: wanted, 0 plain; what was got is in the log. */
+    size_t page_size; /* POOL: wanted, 0 plain; mem_info says what was got. */
     /* POOL: asked while memory is touched, which may take seconds; true ends
      * the registration with SHUTDOWN. NULL: never. */
     bool (*is_stopping)(void *arg);
     void *arg;
+};
+
+/* What a POOL turned out to be. */
+struct pc_fabric_mem_info
+{
+    enum pc_pages pages;
+    int bind_error; /* errno; 0 also where no node was asked for. */
+    bool is_shared; /* Processes of this host can map it. */
+    bool has_gets;  /* Peers can read it one-sided. */
 };
 
 struct pc_fabric_params
@@ -84,6 +95,7 @@ struct pc_fabric_params
     int gid_index;       /* One more than the index, which must be there on
                           * Ethernet; 0: the fabric chooses. */
     bool shm;            /* Map neighbours' pools. */
+    bool huge;           /* Take POOLs from the pool of huge pages. */
     const char *ucx_tcp; /* Device whose tcp carrier is opened; NULL: none. */
     void *world;         /* A simulated host; other fabrics ignore it. */
     void *arg;
@@ -118,6 +130,8 @@ struct pc_fabric_ops
     /* Any thread. No get into the memory may be posted; readers who mapped a
      * pool keep it. */
     void (*mem_deregister)(struct pc_fabric_mem *mem);
+    void (*mem_info)(struct pc_fabric_mem *mem,
+                     struct pc_fabric_mem_info *info_p);
     /* Never empty for a POOL, but peers may find no path in it. */
     struct pc_blob (*mem_rkey)(struct pc_fabric_mem *mem);
 
@@ -161,6 +175,8 @@ struct pc_fabric_ops
 
     /* For info lines: "UCX 1.13.1, map sysv, get tcp/lo". Until close. */
     const char *(*describe)(struct pc_fabric *fabric);
+    /* The devices that gets go over: "mlx5_0:1,mlx5_1:1", "". Until close. */
+    const char *(*devices)(struct pc_fabric *fabric);
 };
 
 /*
@@ -168,7 +184,7 @@ struct pc_fabric_ops
  * type pc_fabric_module_fn. The module holds a copy of the base layer, so it is
  * told where its log lines go. NULL: another interface number.
  */
-#define PC_FABRIC_MODULE_INTERFACE 1u
+#define PC_FABRIC_MODULE_INTERFACE 2u
 #define PC_FABRIC_UCX_ENTRY        "peercache_fabric_ucx"
 
 struct pc_fabric_module_env

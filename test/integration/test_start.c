@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* A node that must not come up; its configuration keeps the reason. */
@@ -305,11 +307,25 @@ static void with_limit(int resource, rlim_t value, const char *settings,
     assert_int_equal(setrlimit(resource, &before), 0);
 }
 
+/* The limit is none for who may lock as much as he likes. */
+static void may_lock(bool may)
+{
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    assert_int_equal(syscall(SYS_capget, &header, data), 0);
+    uint32_t bit = 1u << CAP_IPC_LOCK;
+    data[0].effective &= ~bit;
+    data[0].effective |= may ? data[0].permitted & bit : 0;
+    assert_int_equal(syscall(SYS_capset, &header, data), 0);
+}
+
 static void a_small_limit_of_locked_memory_is_a_clear_error(void **state)
 {
     (void)state;
+    may_lock(false);
     with_limit(RLIMIT_MEMLOCK, 64 * KIB, "lock_memory=true", "lock_memory",
                "65536");
+    may_lock(true);
 }
 
 static void a_small_limit_of_descriptors_is_a_clear_error(void **state)

@@ -101,6 +101,12 @@ static peercache_status_t fabric_arm(struct pc_fabric *fabric, int *fd_p)
     return PEERCACHE_OK;
 }
 
+static const char *fabric_devices(struct pc_fabric *fabric)
+{
+    (void)fabric;
+    return "";
+}
+
 static const char *fabric_describe(struct pc_fabric *fabric)
 {
     return fabric->text;
@@ -143,6 +149,7 @@ const struct pc_fabric_ops *pc_sim_fabric(void)
         .mem_register = pc_sim_mem_register,
         .mem_addr = pc_sim_mem_addr,
         .mem_deregister = pc_sim_mem_deregister,
+        .mem_info = pc_sim_mem_info,
         .mem_rkey = pc_sim_mem_rkey,
         .attach = pc_sim_attach,
         .detach = pc_sim_detach,
@@ -154,6 +161,7 @@ const struct pc_fabric_ops *pc_sim_fabric(void)
         .progress = fabric_progress,
         .arm = fabric_arm,
         .describe = fabric_describe,
+        .devices = fabric_devices,
     };
     return &ops;
 }

@@ -127,6 +127,8 @@ peercache_status_t pc_sim_mem_register(
     struct pc_fabric_mem **mem_p);
 void *pc_sim_mem_addr(struct pc_fabric_mem *mem);
 void pc_sim_mem_deregister(struct pc_fabric_mem *mem);
+void pc_sim_mem_info(struct pc_fabric_mem *mem,
+                     struct pc_fabric_mem_info *info_p);
 struct pc_blob pc_sim_mem_rkey(struct pc_fabric_mem *mem);
 peercache_status_t pc_sim_rkey_unpack(struct pc_fabric_peer *peer,
                                       struct pc_blob blob,

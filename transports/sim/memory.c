@@ -108,6 +108,14 @@ void pc_sim_mem_deregister(struct pc_fabric_mem *mem)
     pc_free(mem);
 }
 
+void pc_sim_mem_info(struct pc_fabric_mem *mem,
+                     struct pc_fabric_mem_info *info_p)
+{
+    bool pool = mem->use == PC_MEM_POOL;
+    *info_p = (struct pc_fabric_mem_info){
+        .pages = PC_PAGES_PLAIN, .is_shared = pool, .has_gets = pool};
+}
+
 struct pc_blob pc_sim_mem_rkey(struct pc_fabric_mem *mem)
 {
     if (mem->use != PC_MEM_POOL) {

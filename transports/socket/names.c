@@ -1,6 +1,7 @@
 #include "names.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -143,4 +144,38 @@ bool pc_names_route(const char *address, char *ip, size_t len)
                              (socklen_t)len, NULL, 0, NI_NUMERICHOST) == 0;
     (void)close(fd);
     return found;
+}
+
+static bool same_ip(const struct sockaddr *a, const struct sockaddr_storage *b)
+{
+    if (a == NULL || a->sa_family != b->ss_family) {
+        return false;
+    }
+    if (a->sa_family == AF_INET) {
+        return memcmp(&((const struct sockaddr_in *)a)->sin_addr,
+                      &((const struct sockaddr_in *)b)->sin_addr,
+                      sizeof(struct in_addr)) == 0;
+    }
+    return a->sa_family == AF_INET6 &&
+           memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                  &((const struct sockaddr_in6 *)b)->sin6_addr,
+                  sizeof(struct in6_addr)) == 0;
+}
+
+void pc_names_device(const char *address, char *name, size_t len)
+{
+    struct sockaddr_storage ip;
+    socklen_t ip_len;
+    struct ifaddrs *list;
+    name[0] = '\0';
+    if (!parse(address, &ip, &ip_len) || getifaddrs(&list) != 0) {
+        return;
+    }
+    for (const struct ifaddrs *at = list; at != NULL; at = at->ifa_next) {
+        if (same_ip(at->ifa_addr, &ip)) {
+            (void)snprintf(name, len, "%s", at->ifa_name);
+            break;
+        }
+    }
+    freeifaddrs(list);
 }

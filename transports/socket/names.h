@@ -27,4 +27,7 @@ bool pc_names_is_loopback(const char *address);
 /* The local IP from which packets to "ip:port" would leave. */
 bool pc_names_route(const char *address, char *ip, size_t len);
 
+/* The network device that has the IP of "ip:port", "" if none of this host. */
+void pc_names_device(const char *address, char *name, size_t len);
+
 #endif /* PC_SOCKET_NAMES_H */

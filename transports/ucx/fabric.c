@@ -271,6 +271,11 @@ static const char *fabric_describe(struct pc_fabric *fabric)
     return fabric->text;
 }
 
+static const char *fabric_devices(struct pc_fabric *fabric)
+{
+    return fabric->get.nics;
+}
+
 static const struct pc_fabric_ops fabric_ops = {
     .name = "ucx",
     .open = fabric_open,
@@ -279,6 +284,7 @@ static const struct pc_fabric_ops fabric_ops = {
     .mem_register = pc_ucx_mem_register,
     .mem_addr = pc_ucx_mem_addr,
     .mem_deregister = pc_ucx_mem_deregister,
+    .mem_info = pc_ucx_mem_info,
     .mem_rkey = pc_ucx_mem_rkey,
     .attach = pc_ucx_attach,
     .detach = pc_ucx_detach,
@@ -290,6 +296,7 @@ static const struct pc_fabric_ops fabric_ops = {
     .progress = pc_ucx_progress,
     .arm = pc_ucx_arm,
     .describe = fabric_describe,
+    .devices = fabric_devices,
 };
 
 __attribute__((visibility("default"))) const struct pc_fabric_ops *

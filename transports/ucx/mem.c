@@ -8,23 +8,24 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#include <errno.h>
-#include <linux/mempolicy.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
-
-/* Faulting in goes in steps, so that the kernel's lock on the address space is
- * free for others in between: a thread that allocates waits for the step, and
- * on a busy machine the step waits for a CPU. */
-#define POPULATE_STEP ((size_t)4 << 20)
-#define MAX_NODES     1024
+/* What was allocated, of either kind. */
+static void give_back(struct pc_fabric_mem *mem)
+{
+    if (mem->map_mem != NULL) {
+        ucp_mem_unmap(mem->fabric->map.context, mem->map_mem);
+    }
+    if (mem->is_mmap) {
+        munmap(mem->addr, mem->mapped_len);
+    }
+    mem->map_mem = NULL;
+    mem->is_mmap = false;
+    mem->addr = NULL;
+}
 
 static size_t page_len(void)
 {
@@ -70,6 +71,7 @@ static void alloc_shared(struct pc_fabric_mem *mem)
     }
     mem->map_mem = map_mem;
     mem->addr = attr.address;
+    mem->mapped_len = attr.length;
 }
 
 static bool alloc_private(struct pc_fabric_mem *mem)
@@ -80,57 +82,35 @@ static bool alloc_private(struct pc_fabric_mem *mem)
         return false;
     }
     mem->addr = addr;
+    mem->mapped_len = mem->len;
     mem->is_mmap = true;
     return true;
 }
 
 /* Wishes about pages, before the first touch; none of them is a must. */
-static void place(struct pc_fabric_mem *mem, int numa_node, size_t page_size)
+static void place(struct pc_fabric_mem *mem,
+                  const struct pc_fabric_mem_params *params)
 {
-    if (numa_node >= 0 && numa_node < MAX_NODES) {
-        unsigned long mask[MAX_NODES / (8 * sizeof(unsigned long))] = {0};
-        mask[(size_t)numa_node / (8 * sizeof(mask[0]))] |=
-            1ul << ((size_t)numa_node % (8 * sizeof(mask[0])));
-        if (syscall(SYS_mbind, mem->addr, mem->len, MPOL_PREFERRED, mask,
-                    (unsigned long)MAX_NODES, 0u) != 0) {
-            PC_WARN("ucx", "a region of %zu bytes is not bound to NUMA node %d",
-                    mem->len, numa_node);
-        }
+    mem->info.bind_error = 0;
+    if (params->numa_node >= 0) {
+        mem->info.bind_error =
+            pc_pages_bind(mem->addr, mem->mapped_len, params->numa_node);
     }
-    if (page_size > page_len() &&
-        madvise(mem->addr, mem->len, MADV_HUGEPAGE) != 0) {
-        PC_DEBUG("ucx", "a region of %zu bytes gets no huge pages", mem->len);
-    }
-    if (madvise(mem->addr, mem->len, MADV_DONTDUMP) != 0) {
-        PC_DEBUG("ucx", "a region of %zu bytes stays in core dumps", mem->len);
-    }
+    mem->info.pages = pc_pages_prepare(mem->addr, mem->mapped_len,
+                                       params->page_size > page_len());
 }
 
-/* Touch every page; NO_MEMORY: there is none behind it. */
-static peercache_status_t populate(struct pc_fabric_mem *mem,
-                                   const struct pc_fabric_mem_params *params)
+/* NO_MEMORY: there is none behind it, and it was given back. */
+static peercache_status_t fill(struct pc_fabric_mem *mem,
+                               const struct pc_fabric_mem_params *params)
 {
-    size_t page = page_len();
-    bool by_kernel = true;
-    for (size_t at = 0; at < mem->len; at += POPULATE_STEP) {
-        size_t step =
-            mem->len - at < POPULATE_STEP ? mem->len - at : POPULATE_STEP;
-        if (params->is_stopping != NULL && params->is_stopping(params->arg)) {
-            return PEERCACHE_SHUTDOWN;
-        }
-        if (by_kernel &&
-            madvise(mem->addr + at, step, MADV_POPULATE_WRITE) == 0) {
-            continue;
-        }
-        if (by_kernel && errno != EINVAL) {
-            return PEERCACHE_NO_MEMORY;
-        }
-        by_kernel = false;
-        for (size_t i = 0; i < step; i += page) {
-            *(volatile char *)(mem->addr + at + i) = 0;
-        }
+    place(mem, params);
+    peercache_status_t status = pc_pages_fill(mem->addr, mem->mapped_len,
+                                              params->is_stopping, params->arg);
+    if (status == PEERCACHE_NO_MEMORY) {
+        give_back(mem);
     }
-    return PEERCACHE_OK;
+    return status;
 }
 
 static ucs_status_t register_for_gets(struct pc_fabric_mem *mem)
@@ -192,6 +172,8 @@ static peercache_status_t pack_rkeys(struct pc_fabric_mem *mem)
                       &region.get_rkey.len) == UCS_OK) {
         region.get_rkey.data = get_packed;
     }
+    mem->info.is_shared = region.map_rkey.len > 0;
+    mem->info.has_gets = region.get_rkey.len > 0;
     mem->rkey = pc_ucx_region_pack(&region);
     if (map_packed != NULL) {
         ucp_rkey_buffer_release(map_packed);
@@ -210,22 +192,30 @@ static peercache_status_t make_pool(struct pc_fabric_mem *mem,
         return PEERCACHE_NO_MEMORY;
     }
     mem->len = (params->len + page - 1) / page * page;
+    peercache_status_t status = PEERCACHE_NO_MEMORY;
     if (mem->fabric->map.context != NULL) {
         alloc_shared(mem);
     }
-    if (mem->addr == NULL && !alloc_private(mem)) {
-        return PEERCACHE_NO_MEMORY;
+    if (mem->addr != NULL) {
+        status = fill(mem, params);
+        if (status == PEERCACHE_NO_MEMORY) {
+            PC_WARN("ucx",
+                    "shared memory for a region of %zu bytes was promised and "
+                    "is not there, taking memory that neighbours cannot map",
+                    mem->len);
+        }
     }
-    place(mem, params->numa_node, params->page_size);
-    peercache_status_t populated = populate(mem, params);
-    if (populated != PEERCACHE_OK) {
-        return populated;
+    if (status == PEERCACHE_NO_MEMORY && alloc_private(mem)) {
+        status = fill(mem, params);
+    }
+    if (status != PEERCACHE_OK) {
+        return status;
     }
     if (mem->fabric->get.context != NULL) {
-        ucs_status_t status = register_for_gets(mem);
-        if (status != UCS_OK) {
+        ucs_status_t result = register_for_gets(mem);
+        if (result != UCS_OK) {
             PC_WARN("ucx", "a region of %zu bytes has no one-sided reads: %s",
-                    mem->len, ucs_status_string(status));
+                    mem->len, ucs_status_string(result));
         }
     }
     return pack_rkeys(mem);
@@ -244,12 +234,7 @@ static peercache_status_t make_buffer(struct pc_fabric_mem *mem,
 
 static void memory_free(struct pc_fabric_mem *mem)
 {
-    if (mem->map_mem != NULL) {
-        ucp_mem_unmap(mem->fabric->map.context, mem->map_mem);
-    }
-    if (mem->is_mmap) {
-        munmap(mem->addr, mem->len);
-    }
+    give_back(mem);
     pc_free(mem);
 }
 
@@ -344,4 +329,10 @@ void *pc_ucx_mem_addr(struct pc_fabric_mem *mem)
 struct pc_blob pc_ucx_mem_rkey(struct pc_fabric_mem *mem)
 {
     return mem->rkey;
+}
+
+void pc_ucx_mem_info(struct pc_fabric_mem *mem,
+                     struct pc_fabric_mem_info *info_p)
+{
+    *info_p = mem->info;
 }

@@ -64,11 +64,21 @@ static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
     struct pc_ucx_side *side = &fabric->map;
     char method[32];
     snprintf(method, sizeof(method), "md:%s", carrier);
+    /* 1.13 wants a setting of a memory domain without its name in front. */
+    bool prefixed = fabric->ucx_version[0] != 1 || fabric->ucx_version[1] > 13;
+    char hugetlb[64];
+    snprintf(hugetlb, sizeof(hugetlb), "%s%sHUGETLB_MODE",
+             !prefixed                      ? ""
+             : strcmp(carrier, "sysv") == 0 ? "SYSV"
+                                            : "POSIX",
+             prefixed ? "_" : "");
     const struct pc_ucx_setting settings[] = {
         /* Without self: newer versions of UCX let it answer for every rkey. */
         {"TLS", carrier},
         /* No silent fall back to private memory. */
         {"ALLOC_PRIO", method},
+        /* Huge pages are another's where the user says so. */
+        {hugetlb, fabric->params.huge ? NULL : "n"},
     };
     ucs_status_t status =
         context_open(settings, sizeof(settings) / sizeof(settings[0]),
@@ -263,6 +273,7 @@ static bool get_by(struct pc_fabric *fabric, const struct way *way,
     if (status == UCS_OK) {
         snprintf(fabric->get.devices, sizeof(fabric->get.devices), "%s on %s",
                  way->transports, shown);
+        snprintf(fabric->get.nics, sizeof(fabric->get.nics), "%s", shown);
     } else if (way->rdma && status == UCS_ERR_UNSUPPORTED) {
         PC_WARN("ucx",
                 "no one-sided reads on %s: there, UCX %u.%u.%u carries them "

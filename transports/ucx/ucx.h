@@ -49,6 +49,7 @@ struct pc_ucx_side
     bool has_address;  /* Others may connect to it. */
     char carrier[32];  /* map: "sysv", "posix". */
     char devices[256]; /* get: what was opened, for people. */
+    char nics[256];    /* get: the devices alone. */
 };
 
 struct pc_fabric
@@ -92,7 +93,9 @@ struct pc_fabric_mem
     struct pc_fabric *fabric;
     char *addr;
     size_t len;
+    size_t mapped_len; /* What UCX made of len: whole huge pages. */
     bool is_mmap;      /* addr is ours to unmap. */
+    struct pc_fabric_mem_info info;
     ucp_mem_h map_mem; /* NULL: not shared. */
     ucp_mem_h get_mem; /* NULL: no gets. */
     struct pc_blob rkey;
@@ -225,6 +228,8 @@ peercache_status_t pc_ucx_mem_register(
 void *pc_ucx_mem_addr(struct pc_fabric_mem *mem);
 void pc_ucx_mem_deregister(struct pc_fabric_mem *mem);
 struct pc_blob pc_ucx_mem_rkey(struct pc_fabric_mem *mem);
+void pc_ucx_mem_info(struct pc_fabric_mem *mem,
+                     struct pc_fabric_mem_info *info_p);
 /* After the end of the get side. */
 void pc_ucx_mem_free_kept(struct pc_fabric *fabric);
 
