@@ -28,6 +28,7 @@ struct pc_ring
     atomic_uint refs;
     struct pc_member *members; /* Sorted by id. */
     size_t n_members;
+    bool all_drain; /* Nobody is alive. */
     uint64_t view;
     uint64_t *positions; /* Sorted. */
     size_t n_points;
@@ -57,9 +58,11 @@ static int compare_members(const void *a, const void *b)
            (x->incarnation < y->incarnation);
 }
 
-static bool owns_ranges(const struct pc_member *member)
+/* Who drains owns something only where everybody else does so too. */
+static bool owns_ranges(const struct pc_member *member, bool all_drain)
 {
-    return member->state == PC_MEMBER_ALIVE && member->role != PC_ROLE_CLIENT;
+    return (member->state == PC_MEMBER_ALIVE || all_drain) &&
+           member->role != PC_ROLE_CLIENT;
 }
 
 /* The position depends on the id only, so a restart keeps its ranges. */
@@ -249,7 +252,7 @@ static void make_points(const struct pc_ring *ring, uint32_t vnodes,
     size_t n = 0;
     for (size_t i = 0; i < ring->n_members; i++) {
         const struct pc_member *member = &ring->members[i];
-        if (!owns_ranges(member)) {
+        if (!owns_ranges(member, ring->all_drain)) {
             continue;
         }
         uint64_t id = pc_hash64(member->id.text, strlen(member->id.text), 0);
@@ -310,8 +313,12 @@ struct pc_ring *pc_ring_create(const struct pc_member *members,
     for (size_t i = 0; i < n_members; i++) {
         if (pc_view_has(&members[i])) {
             ring->members[ring->n_members++] = members[i];
-            n_eligible += owns_ranges(&members[i]);
+            n_eligible += owns_ranges(&members[i], false);
         }
+    }
+    ring->all_drain = n_eligible == 0;
+    for (size_t i = 0; i < ring->n_members && ring->all_drain; i++) {
+        n_eligible += owns_ranges(&ring->members[i], true);
     }
     qsort(ring->members, ring->n_members, sizeof(*ring->members),
           compare_members);
@@ -384,7 +391,7 @@ bool pc_ring_place(const struct pc_ring *ring, const struct pc_member *member,
         int order = compare_members(&ring->members[middle], member);
         if (order == 0) {
             *place_p = middle;
-            return owns_ranges(&ring->members[middle]);
+            return owns_ranges(&ring->members[middle], ring->all_drain);
         }
         if (order < 0) {
             low = middle + 1;

@@ -27,8 +27,9 @@ struct pc_owners
 };
 
 /* Build from a view's members (any order; copied, kept sorted by id). NULL: no
- * memory, or more than PC_NODES_MAX. With no eligible member the ring is empty
- * (it names the view all the same). */
+ * memory, or more than PC_NODES_MAX. Members that are alive and have a pool own
+ * ranges; those that drain only where nobody else is left. With no eligible
+ * member the ring is empty (it names the view all the same). */
 struct pc_ring *pc_ring_create(const struct pc_member *members,
                                size_t n_members, uint32_t vnodes,
                                uint32_t replicas);

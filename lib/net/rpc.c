@@ -330,6 +330,7 @@ static bool is_answer(enum pc_msg_type type)
     case PC_MSG_BECAUSE:
     case PC_MSG_PONG:
     case PC_MSG_PROBED:
+    case PC_MSG_DRAINED:
     case PC_MSG_SUMMARIZED:
     case PC_MSG_LISTED:
     case PC_MSG_FAILED:

@@ -20,8 +20,9 @@ static unsigned rank_for(const struct peercache_node *node,
                          const struct pc_member *reader)
 {
     const struct pc_member *holder = member_of(node, record->incarnation);
-    if (record->incarnation == reader->incarnation) {
-        return 2;
+    if (record->incarnation == reader->incarnation ||
+        (holder != NULL && holder->state == PC_MEMBER_DRAINING)) {
+        return 2; /* Who drains may be gone before the read ends. */
     }
     return holder != NULL && holder->host == reader->host ? 0 : 1;
 }

@@ -82,7 +82,8 @@ static void add_node(const peercache_node_t *node, struct pc_text *text)
                 "\"address\":",
                 node->self.incarnation, role_name(node->self.role));
     add_string(text, node->self.address);
-    pc_text_add(text, ",\"state\":\"%s\"}", state_name(node->self.state));
+    pc_text_add(text, ",\"state\":\"%s\",\"drained\":%s}",
+                state_name(node->self.state), truth(pc_drain_is_done(node)));
 }
 
 static void add_cluster(const peercache_node_t *node, uint64_t view,

@@ -271,6 +271,7 @@ static void init_engine(struct peercache_node *node)
     pc_list_init(&node->soon_ops);
     pc_list_init(&node->closing_ops);
     pc_list_init(&node->view_waiters);
+    pc_list_init(&node->drains);
     pc_list_init(&node->path_waiters);
     pc_list_init(&node->copy_queue);
     pc_engine_timer_init(&node->path_timer, path_look);
@@ -641,6 +642,7 @@ static void begin_close(peercache_node_t *node, void *arg)
         pc_list_push_back(&node->closing_ops, at);
         pc_op_stop(op, PEERCACHE_SHUTDOWN);
     }
+    pc_drain_end_all(node);
     if (node->cluster != NULL) {
         pc_view_leave(node);
     }

@@ -115,7 +115,8 @@ struct peercache_node
     _Atomic uint32_t n_ops;   /* Running operations. */
     _Atomic uint32_t n_calls; /* Callers inside the library. */
     _Atomic bool closing;
-    _Atomic uint32_t n_members; /* Of the current view. */
+    _Atomic uint32_t n_members; /* Of the current view, */
+    _Atomic bool any_drains;    /* and whether one of them drains. */
     struct pc_event ready;      /* 1: member, 2: never. */
     struct pc_event pool_ready; /* 1: a region is there, 2: all are, or no more
                                  * will come. */
@@ -149,6 +150,7 @@ struct peercache_node
     struct pc_list closing_ops; /* Told to end. */
     uint64_t closing_ns;
     bool peers_up;
+    struct pc_list drains;       /* Somebody waits for them. */
     struct pc_list view_waiters; /* op->queue */
     struct pc_list path_waiters; /* op->queue */
     struct pc_timer path_timer;
@@ -261,7 +263,7 @@ void pc_view_fini(peercache_node_t *node);
 /* Step the membership's machine and perform what it asks for. */
 void pc_view_step(peercache_node_t *node, const struct pc_cluster_event *event);
 /* From then on it owns no range of the directory and is no master; what it
- * holds is still read. */
+ * holds is still read. For drain.c. */
 void pc_view_drain(peercache_node_t *node);
 void pc_view_republishing(peercache_node_t *node, bool busy);
 /* Wait until there is a view to work with; true: there is one now. */
@@ -292,6 +294,32 @@ void pc_seeds_fini(peercache_node_t *node);
 void pc_seeds_is_us(peercache_node_t *node, int32_t seed);
 void pc_seeds_hello(peercache_node_t *node, int32_t seed,
                     const struct pc_msg_hello *hello);
+
+/* drain.c: one drain, from its start until done() says what became of it. */
+struct pc_drain
+{
+    struct pc_list link; /* node->drains */
+    peercache_node_t *node;
+    const char *id; /* Of the member; NULL: the node itself. */
+    bool wait;      /* Until it is done, or the deadline. */
+    uint64_t deadline_ns;
+    void (*done)(struct pc_drain *drain); /* May free it. */
+    struct pc_task task;
+    struct pc_timer next;
+    struct pc_member who;
+    struct pc_rpc rpc;
+    bool asking;
+    bool answered;             /* It has begun. */
+    peercache_status_t status; /* The result, for done. */
+};
+/* Fill node to done before; the rest is zero. Any thread. */
+void pc_drain_start(struct pc_drain *drain);
+/* The node ends: whoever waits hears SHUTDOWN. */
+void pc_drain_end_all(peercache_node_t *node);
+/* Whether the node drains, and has handed over what it owned. */
+bool pc_drain_is_done(const peercache_node_t *node);
+void pc_drain_asked(peercache_node_t *node, struct pc_conn *conn,
+                    const struct pc_msg *msg);
 
 /* clear.c: one clear, from its start until done() says that it is over. */
 struct pc_clear

@@ -27,6 +27,13 @@ static void probe_free(struct pc_put_probe *probe)
     pc_free(probe);
 }
 
+/* It drains: not a copy to count on. */
+static bool is_going(const struct peercache_node *node, uint64_t incarnation)
+{
+    const struct pc_member *m = pc_cluster_find(node->cluster, incarnation);
+    return m != NULL && m->state == PC_MEMBER_DRAINING;
+}
+
 static void probe_found(struct pc_lookup *lookup, uint32_t k,
                         const struct pc_record *records, size_t n)
 {
@@ -34,7 +41,8 @@ static void probe_found(struct pc_lookup *lookup, uint32_t k,
         PC_CONTAINER_OF(lookup, struct pc_put_probe, lookup);
     for (size_t r = 0; r < n && probe->found[k].length == 0; r++) {
         if (records[r].incarnation != probe->node->self.incarnation &&
-            records[r].length == probe->lengths[k]) {
+            records[r].length == probe->lengths[k] &&
+            !is_going(probe->node, records[r].incarnation)) {
             probe->found[k] = records[r];
         }
     }

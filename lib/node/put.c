@@ -21,12 +21,14 @@
 
 /* ---- In the caller's thread ------------------------------------------- */
 
-/* Whether a holder that we can look at has it (rule 6). */
+/* Whether a holder that we can look at has it (rule 6). One that drains does
+ * not count, and its memory does not tell that: then all are asked. */
 static bool neighbour_has_it(struct peercache_op *op, size_t i)
 {
     struct pc_record record;
     struct peercache_node *node = op->node;
-    if (!pc_cache_get(node->cache, op->state[i].digest, op->started_ns,
+    if (atomic_load_explicit(&node->any_drains, memory_order_relaxed) ||
+        !pc_cache_get(node->cache, op->state[i].digest, op->started_ns,
                       &record) ||
         record.length != op->state[i].length) {
         return false;

@@ -145,6 +145,8 @@ static void on_touch(struct peercache_node *node, struct pc_conn *conn,
 {
     const struct pc_msg_touch *touch = &msg->u.touch;
     struct pc_msg out = {.type = PC_MSG_TOUCHED, .request = msg->request};
+    /* It is no copy to count on: the asker shall store its own. */
+    bool is_going = node->self.state != PC_MEMBER_ALIVE;
     out.u.statuses.n_keys = touch->n_keys;
     out.u.statuses.statuses = pc_alloc(touch->n_keys, 1);
     if (out.u.statuses.statuses == NULL) {
@@ -154,7 +156,7 @@ static void on_touch(struct peercache_node *node, struct pc_conn *conn,
     for (uint32_t i = 0; i < touch->n_keys; i++) {
         const struct pc_record *record = &touch->records[i];
         struct pc_place place;
-        bool held = !node->client &&
+        bool held = !node->client && !is_going &&
                     pc_store_find(node->store, record->digest, true, &place) &&
                     place.published && place.generation == record->generation &&
                     place.length == record->length;
@@ -399,6 +401,9 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
         break;
     case PC_MSG_PROBE:
         pc_members_probe(node, conn, msg);
+        break;
+    case PC_MSG_DRAIN:
+        pc_drain_asked(node, conn, msg);
         break;
     case PC_MSG_LOOKUP:
         on_lookup(node, conn, msg);

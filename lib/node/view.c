@@ -107,10 +107,14 @@ void pc_view_ring_changed(struct peercache_node *node)
 {
     size_t n;
     const struct pc_member *members = pc_ring_members(node->ring, &n);
+    bool any_drains = false;
     atomic_store_explicit(&node->n_members, (uint32_t)n, memory_order_relaxed);
     for (size_t i = 0; i < n; i++) {
+        any_drains = any_drains || members[i].state == PC_MEMBER_DRAINING;
         (void)pc_peers_learn(&node->peers, &members[i]);
     }
+    /* relaxed: a hint for puts. */
+    atomic_store_explicit(&node->any_drains, any_drains, memory_order_relaxed);
     PC_INFO("view", "view %016llx, nodes %zu",
             (unsigned long long)pc_ring_view(node->ring), n);
     pc_publish_view(node);

@@ -249,6 +249,34 @@ void pc_read_probe(struct pc_reader *r, struct pc_msg_probe *m)
     pc_reader_close(r, n_unknown);
 }
 
+void pc_write_drain(struct pc_writer *w, const struct pc_msg_drain *m)
+{
+    pc_writer_array(w, 1);
+    pc_writer_u64(w, m->incarnation);
+}
+
+void pc_read_drain(struct pc_reader *r, struct pc_msg_drain *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 1);
+
+    m->incarnation = pc_reader_u64(r);
+    pc_reader_close(r, n_unknown);
+}
+
+void pc_write_drained(struct pc_writer *w, const struct pc_msg_drained *m)
+{
+    pc_writer_array(w, 1);
+    pc_writer_bool(w, m->done);
+}
+
+void pc_read_drained(struct pc_reader *r, struct pc_msg_drained *m)
+{
+    uint32_t n_unknown = pc_reader_open(r, 1);
+
+    m->done = pc_reader_bool(r);
+    pc_reader_close(r, n_unknown);
+}
+
 void pc_write_probed(struct pc_writer *w, const struct pc_msg_probed *m)
 {
     pc_writer_array(w, 2);

@@ -51,6 +51,8 @@
     X(FAILED, 19, failed)         /* Answer: the request failed as a whole. */ \
     X(PROBE, 20, probe)           /* Request: does this member answer you? */  \
     X(PROBED, 21, probed)         /* Answer. */                                \
+    X(DRAIN, 22, drain)           /* Request: hand over what you own. */       \
+    X(DRAINED, 23, drained)       /* Answer: is it done? */                    \
     X(SUMMARY, 24, summary)       /* Request: have you just these of mine? */  \
     X(SUMMARIZED, 25, summarized) /* Answer. */                                \
     X(LIST, 26, list)             /* Request: which of mine have you there? */ \
@@ -154,6 +156,17 @@ struct pc_msg_probed
 {
     uint64_t incarnation;
     uint8_t verdict; /* enum pc_probe_verdict */
+};
+
+/* Whoever asks: the node hands its part of the directory over, for good. */
+struct pc_msg_drain
+{
+    uint64_t incarnation; /* Of whom: not what followed it there. */
+};
+
+struct pc_msg_drained
+{
+    bool done;
 };
 
 #define PC_LOOKUP_FORMER 1u /* Asked as an owner of an older view. */
@@ -367,6 +380,8 @@ struct pc_msg
         struct pc_msg_failed failed;
         struct pc_msg_probe probe;
         struct pc_msg_probed probed;
+        struct pc_msg_drain drain;
+        struct pc_msg_drained drained;
         struct pc_msg_why why;
         struct pc_msg_because because;
         struct pc_msg_summary summary;

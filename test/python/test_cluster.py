@@ -78,6 +78,24 @@ def test_a_clear_leaves_what_other_nodes_hold(make_node: MakeNode) -> None:
     assert two.clear() == 1
 
 
+def test_a_drained_node_may_go_and_what_others_hold_is_found(make_node: MakeNode) -> None:
+    one, two = two_nodes(make_node, settle=0.5, heartbeat_interval=0.1, member_ttl=2)
+    theirs = [f"page {k}" for k in range(500)]
+    both = [f"both {k}" for k in range(500)]
+    assert two.put(theirs, [b"1"] * 500) == [True] * 500
+    assert one.put(both, [b"2"] * 500) == [True] * 500
+    with pytest.raises(peercache.PeerCacheError) as nobody:
+        two.drain("nobody", timeout=1)
+    assert nobody.value.status is peercache.Status.NOT_FOUND
+    assert two.drain(one.info()["node"]["id"], timeout=DEADLINE_S)
+    assert one.info()["node"]["state"] == "draining" and one.drain(timeout=0)
+    # What it holds is found still, and stored elsewhere when somebody puts it again.
+    assert two.match(both) == 500 and two.match(theirs) == 500
+    assert two.put(both, [b"2"] * 500) == [True] * 500
+    one.close()
+    assert two.match(both) == 500 and two.match(theirs) == 500
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_two_processes_share(make_node: MakeNode, make_peer: MakePeer, mode: str) -> None:
     skip_without_path(mode)

@@ -26,6 +26,7 @@ CALLS: list[Callable[[peercache.Node], object]] = [
     lambda n: n.match(["a"]),
     lambda n: n.remove(["a"]),
     lambda n: n.clear(),
+    lambda n: n.drain(timeout=0),
     lambda n: n.register(bytearray(1)),
     lambda n: n.stats(),
     lambda n: n.wait_ready(1),

@@ -16,6 +16,7 @@ def use(node: peercache.Node) -> None:
     n: int = node.match([b"a", "b"])
     gone: list[bool] = node.remove(keys) + node.exists(keys)
     gone.append(node.clear(timeout=1.0) == n)
+    gone.append(node.drain(timeout=0) or node.drain("other"))
     with node.register(bytearray(16)) as handle:
         address: int = handle.address
     print(stored, found, value, n, gone, address, node.stats()["info"], node.closed)

@@ -269,6 +269,12 @@ static inline void sample_make(struct samples *s, enum pc_msg_type type,
     case PC_MSG_PROBE:
         m->u.probe.incarnation = 0x1122334455667702u;
         break;
+    case PC_MSG_DRAIN:
+        m->u.drain.incarnation = 0x1122334455667703u;
+        break;
+    case PC_MSG_DRAINED:
+        m->u.drained.done = true;
+        break;
     case PC_MSG_PROBED:
         m->u.probed.incarnation = 0x1122334455667702u;
         m->u.probed.verdict = PC_PROBED_SILENT;

@@ -23,10 +23,11 @@ struct cli
     peercache_config_t *config;
     const char *name_space;
     double timeout_s;
+    double wait_s; /* Of drain. */
     bool json;
     bool markdown;
     bool logs;       /* The user chose a log level. */
-    const char *key; /* Of stat and why. */
+    const char *key; /* Of stat and why; the node of drain. */
 };
 
 /* One line on stderr, prefixed; returns CLI_FAILED. */
@@ -46,6 +47,7 @@ int cli_status(struct cli *cli);
 int cli_members(struct cli *cli);
 int cli_stat(struct cli *cli);
 int cli_why(struct cli *cli);
+int cli_drain(struct cli *cli);
 /* Explain cli->key, by `print` or as JSON. */
 int cli_explain(struct cli *cli, void (*print)(const json_t *root));
 int cli_config(struct cli *cli);

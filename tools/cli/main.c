@@ -12,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum flag { F_NAME_SPACE = 1, F_TIMEOUT, F_JSON, F_MARKDOWN, F_CONFIG };
+enum flag { F_NAME_SPACE = 1, F_TIMEOUT, F_WAIT, F_JSON, F_MARKDOWN, F_CONFIG };
 
 static const struct tool_flag table[] = {
     {"name-space", "TEXT", "Name space of the key (empty).", F_NAME_SPACE},
     {"timeout", "SECONDS", "How long to wait for the cluster (5).", F_TIMEOUT},
+    {"wait", "SECONDS", "drain: how long until it is done; 0: do not (60).",
+     F_WAIT},
     {"json", NULL, "Print JSON.", F_JSON},
     {"markdown", NULL, "config: print a table in Markdown.", F_MARKDOWN},
     {"config-file", "PATH", "Settings as lines \"name = value\".", F_CONFIG},
@@ -28,19 +30,21 @@ struct command
     const char *name;
     const char *help;
     int (*run)(struct cli *cli);
-    bool wants_key;
+    const char *wants; /* Its word, or NULL. */
 };
 
 static const struct command commands[] = {
     {"status", "cluster, this observer, its view of all members", cli_status,
-     false},
-    {"members", "the members and the way to each", cli_members, false},
-    {"stat", "KEY: where a value is and what a get would do", cli_stat, true},
+     NULL},
+    {"members", "the members and the way to each", cli_members, NULL},
+    {"stat", "KEY: where a value is and what a get would do", cli_stat, "key"},
     {"why", "KEY: the same with what every owner and holder says", cli_why,
-     true},
+     "key"},
+    {"drain", "NODE: hand over its part of the directory before it ends",
+     cli_drain, "node"},
     {"config", "every setting, its value and what is allowed", cli_config,
-     false},
-    {"version", "version of the library that is loaded", cli_version, false},
+     NULL},
+    {"version", "version of the library that is loaded", cli_version, NULL},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -57,9 +61,9 @@ static void help(const struct tool_flags *flags)
 {
     printf("Usage: peercache COMMAND [flags]\n"
            "\n"
-           "Looks at a PeerCache cluster. It joins as a member without pool "
-           "and directory,\n"
-           "by way of --discovery-addr, and leaves again.\n"
+           "Looks at a PeerCache cluster, and drains its members. It joins "
+           "as a member\nwithout pool and directory, by way of "
+           "--discovery-addr, and leaves again.\n"
            "\n"
            "Commands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++) {
@@ -70,13 +74,13 @@ static void help(const struct tool_flags *flags)
     tool_flags_help(flags);
 }
 
-static bool seconds(const char *text, double *value_p)
+static bool seconds(const char *text, bool or_none, double *value_p)
 {
     char *end;
     errno = 0;
     double value = strtod(text, &end);
     if (end == text || *end != '\0' || errno != 0 ||
-        !(value > 0 && value <= 86400)) {
+        !((value > 0 || (or_none && value == 0)) && value <= 86400)) {
         return false;
     }
     *value_p = value;
@@ -96,9 +100,14 @@ static int take_own(struct cli *cli, const struct tool_flags *flags)
                    ? -1
                    : usage("a name space has at most 255 bytes", NULL);
     case F_TIMEOUT:
-        return seconds(flags->value, &cli->timeout_s)
+        return seconds(flags->value, false, &cli->timeout_s)
                    ? -1
                    : usage("--timeout wants seconds up to 86400, not",
+                           flags->value);
+    case F_WAIT:
+        return seconds(flags->value, true, &cli->wait_s)
+                   ? -1
+                   : usage("--wait wants seconds from 0 to 86400, not",
                            flags->value);
     case F_JSON:
         cli->json = true;
@@ -157,9 +166,12 @@ static int run(struct cli *cli, int n_words, char **words)
         if (strcmp(words[0], commands[i].name) != 0) {
             continue;
         }
-        int wanted = commands[i].wants_key ? 2 : 1;
+        int wanted = commands[i].wants != NULL ? 2 : 1;
         if (n_words < wanted) {
-            return usage("a key is missing after", words[0]);
+            char what[64];
+            (void)snprintf(what, sizeof(what), "a %s is missing after",
+                           commands[i].wants);
+            return usage(what, words[0]);
         }
         if (n_words > wanted) {
             return usage("unexpected", words[wanted]);
@@ -178,6 +190,7 @@ int main(int argc, char **argv)
 {
     struct cli cli = {.name_space = "",
                       .timeout_s = 5,
+                      .wait_s = 60,
                       .logs = getenv("PEERCACHE_LOG_LEVEL") != NULL};
     struct tool_flags flags = {.table = NULL};
     int result = CLI_FAILED;

@@ -170,6 +170,37 @@ PEERCACHE_API peercache_status_t peercache_node_clear(peercache_node_t *node,
                                                       uint64_t timeout_ns,
                                                       uint64_t *n_removed_p);
 
+/*
+ * Prepare the end of a node: node_id names a member of the cluster, NULL is
+ * this node. It goes on with puts, gets and serving, but hands over its part of
+ * the directory, and does not count as a copy any more:
+ *
+ *   - other nodes keep the directory's records that it kept; until every holder
+ *     has told them, it is asked as well, so no lookup fails or waits;
+ *   - values are not copied: what it holds is found and read until it ends. A
+ *     put anywhere else of a key that only draining nodes hold stores the value
+ *     there, where it would have been skipped before;
+ *   - readers take other holders first.
+ *
+ * When that is done the node may end, and every key that another node holds is
+ * found as before. There is no way back: a node that shall stay is restarted.
+ *
+ * timeout_ns: how long to wait until it is done, at least the setting settle
+ * plus some heartbeats to be of use; 0: do not wait. Waiting is not needed for
+ * the drain to go on, and asking again is harmless: this is also how to look.
+ * peercache_node_info says "drained" of this node.
+ *
+ * OK: it is done. IN_PROGRESS (only with timeout_ns 0), TIMED_OUT: it has begun
+ * and goes on. NOT_FOUND: there is no such member. NOT_READY: this node has not
+ * joined a cluster, so it knows nobody. UNREACHABLE: the member did not answer.
+ * PEER_FAILED: the member ended before it was done. INVALID: no node, or called
+ * from a completion callback. FORKED, SHUTDOWN: as for the other calls. Any
+ * thread but a completion callback.
+ */
+PEERCACHE_API peercache_status_t peercache_node_drain(peercache_node_t *node,
+                                                      const char *node_id,
+                                                      uint64_t timeout_ns);
+
 /* Leave the cluster, complete every operation with SHUTDOWN, release all.
  * Blocks. The last call on a node; any thread but a completion callback. */
 PEERCACHE_API void peercache_node_destroy(peercache_node_t *node);

@@ -84,6 +84,21 @@
     "Also TypeError, ValueError, ClosedError, PeerCacheError. Releases the\n"  \
     "GIL; any thread."
 
+#define PC_DOC_DRAIN                                                           \
+    "drain($self, node_id=None, *, timeout=60)\n--\n\n"                        \
+    "Hand over what a node keeps of the directory, before it ends; is it\n"    \
+    "done?\n\n"                                                                \
+    "node_id: a member of the cluster; None is this node. It goes on with\n"   \
+    "all calls, but no other node counts on its copies from then on, and\n"    \
+    "there is no way back but a restart. When it is done the node may end,\n"  \
+    "and every key that another node holds is found as before. Takes the\n"    \
+    "setting settle (10 s) at least.\n\n"                                      \
+    "timeout: seconds; None waits as long as it takes, 0 just begins. False\n" \
+    "says that it goes on: call again to look.\n\n"                            \
+    "Raises PeerCacheError with the status NOT_FOUND when there is no such\n"  \
+    "member, NOT_READY, UNREACHABLE or PEER_FAILED. Releases the GIL; any\n"   \
+    "thread."
+
 #define PC_DOC_RUN_PAGES                                                       \
     "run_pages($self, verb, groups, *, timeout=None, chain=False)\n--\n\n"     \
     "One verb on groups of pages; a list of lists with one status a key.\n\n"  \

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 /* How long wait_ready stays away from signals and from close. */
-#define WAIT_SLICE_NS 50000000u
+#define WAIT_SLICE_NS  50000000u
+#define DRAIN_SLICE_NS 1000000000u
+#define DRAIN_NS       60000000000u
 
 int pc_node_enter(struct pc_node_object *self)
 {
@@ -321,6 +323,61 @@ static PyObject *node_clear(PyObject *object, PyObject *const *args,
     return PyLong_FromUnsignedLongLong(n_removed);
 }
 
+/* One slice of a drain; TIMED_OUT goes on. */
+static int drain_slice(struct pc_node_object *self, const char *node_id,
+                       uint64_t slice_ns, peercache_status_t *status_p)
+{
+    if (pc_node_enter(self) != 0) {
+        return -1;
+    }
+    Py_BEGIN_ALLOW_THREADS *status_p =
+        peercache_node_drain(self->node, node_id, slice_ns);
+    Py_END_ALLOW_THREADS pc_node_leave(self);
+    return PyErr_CheckSignals();
+}
+
+static PyObject *node_drain(PyObject *object, PyObject *const *args,
+                            Py_ssize_t n_args, PyObject *kw_names)
+{
+    static const struct pc_signature signature = {
+        "drain", 1, 0, {"node_id", "timeout", NULL}};
+    struct pc_node_object *self = (struct pc_node_object *)object;
+    PyObject *values[PC_ARGS_MAX];
+    const char *node_id = NULL;
+    uint64_t left_ns;
+    peercache_status_t status;
+    if (pc_args_parse(&signature, args, n_args, kw_names, values) != 0 ||
+        pc_args_seconds(values[1], values[1] == NULL ? DRAIN_NS : UINT64_MAX,
+                        &left_ns) != 0) {
+        return NULL;
+    }
+    if (values[0] != NULL && values[0] != Py_None) {
+        Py_ssize_t len;
+        node_id = PyUnicode_AsUTF8AndSize(values[0], &len);
+        if (node_id == NULL) {
+            return NULL;
+        }
+        if (strlen(node_id) != (size_t)len) {
+            PyErr_SetString(PyExc_ValueError, "node_id holds a zero byte");
+            return NULL;
+        }
+    }
+    do {
+        uint64_t slice_ns = left_ns < DRAIN_SLICE_NS ? left_ns : DRAIN_SLICE_NS;
+        if (drain_slice(self, node_id, slice_ns, &status) != 0) {
+            return NULL;
+        }
+        left_ns -= left_ns == UINT64_MAX ? 0 : slice_ns;
+    } while (
+        (status == PEERCACHE_TIMED_OUT || status == PEERCACHE_UNREACHABLE) &&
+        left_ns > 0);
+    if (status != PEERCACHE_OK && status != PEERCACHE_TIMED_OUT &&
+        status != PEERCACHE_IN_PROGRESS) {
+        return pc_errors_raise(status, "drain");
+    }
+    return PyBool_FromLong(status == PEERCACHE_OK);
+}
+
 /* A text that the library allocated, as str; frees it. */
 static PyObject *take_text(peercache_status_t status, char *text,
                            const char *what)
@@ -409,6 +466,7 @@ static PyMethodDef methods[] = {
     {"remove", FAST(pc_verbs_remove), PC_DOC_REMOVE},
     {"run_pages", FAST(pc_pages_run), PC_DOC_RUN_PAGES},
     {"clear", FAST(node_clear), PC_DOC_CLEAR},
+    {"drain", FAST(node_drain), PC_DOC_DRAIN},
     {"register", FAST(pc_registration_new), PC_DOC_REGISTER},
     {"metrics_text", node_metrics, METH_NOARGS, PC_DOC_METRICS_TEXT},
     {"info_text", node_info, METH_NOARGS, PC_DOC_INFO_TEXT},
