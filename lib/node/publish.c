@@ -8,9 +8,13 @@
  */
 #define SLOW_OWNER_NS (200 * PC_MS)
 #define TICK_NS       (20 * PC_MS)
-/* A record that every owner refused is sent again so often while its put waits,
- * after 20, 40 and 80 ms: room may come, or another view. */
-#define TRIES_MAX 3
+/* A record that nobody took is offered again while its put waits, after 20 ms,
+ * 40, 80 .. and then every 640: an owner that is held dead may come back, a
+ * full FIFO may empty, another view may come. */
+#define TRY_DOUBLES_MAX 5
+/* Only room does not come by waiting, but for retracts that are on their way:
+ * so often is a record refused before its put is. */
+#define REFUSALS_MAX 4
 /* Publications that get new owners in one turn. */
 #define RETARGET_PER_TURN 256
 
@@ -87,30 +91,36 @@ static bool is_enough(const struct pc_publisher *pub,
     return true;
 }
 
-/* Nobody took it, and no new owners are on their way. False: for good. */
+/* Nobody took it, and no new owners are on their way. False: for want of room,
+ * and for good. */
 static bool try_later(struct pc_publisher *pub, struct pc_publication *p)
 {
-    if (p->retry_ns == 0 && p->n_tries == TRIES_MAX) {
+    if (p->retry_ns != 0) {
+        return true;
+    }
+    if (p->refused && ++p->n_refusals == REFUSALS_MAX) {
         return false;
     }
-    if (p->retry_ns == 0) {
-        p->retry_ns =
-            pc_engine_now(&pub->node->engine) + (TICK_NS << p->n_tries++);
-    }
+    p->retry_ns = pc_engine_now(&pub->node->engine) + (TICK_NS << p->n_tries);
+    p->n_tries += p->n_tries < TRY_DOUBLES_MAX;
     return true;
 }
 
-static void try_again(struct pc_publisher *pub, struct pc_publication *p)
+/* False: what was stored is gone, evicted or removed; there is nothing to tell
+ * of. */
+static bool try_again(struct pc_publisher *pub, struct pc_publication *p)
 {
     struct peercache_node *node = pub->node;
     struct pc_place place;
     p->retry_ns = 0;
     p->refused = false;
-    if (pc_store_find(node->store, p->record.digest, false, &place) &&
-        place.generation == p->record.generation) {
-        pc_metrics_add(&node->metrics, PC_METRIC_PUBLISH_RETRIES, 1);
-        (void)pc_publish_place(node, &place);
+    if (!pc_store_find(node->store, p->record.digest, false, &place) ||
+        place.generation != p->record.generation) {
+        return false;
     }
+    pc_metrics_add(&node->metrics, PC_METRIC_PUBLISH_RETRIES, 1);
+    (void)pc_publish_place(node, &place);
+    return true;
 }
 
 static void check(struct pc_publisher *pub, struct pc_publication *p)
@@ -121,9 +131,7 @@ static void check(struct pc_publisher *pub, struct pc_publication *p)
                p->acked == 0 && p->view == pc_ring_view(pub->node->ring)) {
         /* Every owner refused it, or is gone, and there are no new ones. */
         if (!try_later(pub, p)) {
-            wake_waiters(pub, p,
-                         p->refused ? PEERCACHE_NO_SPACE
-                                    : PEERCACHE_UNREACHABLE);
+            wake_waiters(pub, p, PEERCACHE_NO_SPACE);
         }
     } else {
         publication_free_if_over(pub, p);
@@ -167,8 +175,10 @@ static void tick(struct pc_timer *timer, uint64_t now_ns)
             PC_CONTAINER_OF(at, struct pc_publication, link);
         if (!pc_list_is_empty(&p->waiters)) {
             pc_list_push_back(&pub->waited, &p->link);
-            if (p->retry_ns != 0 && now_ns >= p->retry_ns) {
-                try_again(pub, p);
+            if (p->retry_ns != 0 && now_ns >= p->retry_ns &&
+                !try_again(pub, p)) {
+                wake_waiters(pub, p, PEERCACHE_OK);
+                continue;
             }
         }
         check(pub, p);
@@ -274,7 +284,11 @@ static void publish_to_owners(struct peercache_node *node,
     size_t n_members;
     const struct pc_member *members = pc_ring_members(node->ring, &n_members);
     pc_ring_owners(node->ring, p->record.digest, &owners);
-    p->view = pc_ring_view(node->ring);
+    if (p->view != pc_ring_view(node->ring)) {
+        p->view = pc_ring_view(node->ring);
+        p->n_tries = 0; /* Those were others. */
+        p->n_refusals = 0;
+    }
     for (uint32_t i = 0; i < owners.n; i++) {
         publish_to(node, p, &members[owners.index[i]]);
     }

@@ -27,8 +27,9 @@ struct pc_publication
     uint32_t acked;                    /* Bits: have it. */
     bool refused;                      /* An owner has no room. */
     uint64_t first_ack_ns;
-    uint64_t retry_ns; /* Refused by all: told again then; 0: it is not so. */
+    uint64_t retry_ns; /* Taken by none: told again then; 0: it is not so. */
     uint8_t n_tries;
+    uint8_t n_refusals;
     struct pc_list waiters; /* pc_op_item.u.put.wait */
     struct pc_list link;    /* publisher->waited or ->retarget, while somebody
                              * waits. */

@@ -684,6 +684,51 @@ static void a_refused_record_is_sent_again(void **state)
     }
 }
 
+/* Its only owner is held dead, and the ring still names it: what comes first,
+ * its own word or another view, is known before the deadline. The value that is
+ * gone meanwhile is waited for no longer. */
+static void a_record_that_nobody_takes_is_offered_until_the_deadline(
+    void **state)
+{
+    (void)state;
+    enum { BACK, NEVER, GONE };
+    for (int what = BACK; what <= GONE; what++) {
+        char word[16];
+        struct cluster *c = cluster_create(63);
+        cluster_start_all(c, 3, "location_cache=0 directory_replicas=1");
+        cluster_pick_word(c, 2, 'm', "b", "ac", word);
+        struct peercache_node *node = c->nodes[2].node;
+        struct pc_outbox *box = pc_fifo_get(node, &c->nodes[1].node->self);
+        assert_non_null(box);
+        box->parked = true;
+        struct cluster_call call = {.node = 2,
+                                    .verb = PC_VERB_PUT,
+                                    .words = word,
+                                    .timeout_ns = 3 * PC_S};
+        struct cluster_op *put = cluster_begin(c, &call);
+        cluster_run(c, 1500 * PC_MS);
+        assert_false(put->ended);
+        if (what == GONE) {
+            assert_true(
+                pc_store_remove(node->store, cluster_digest(c, 2, word)));
+        } else if (what == BACK) {
+            box->parked = false;
+        }
+        cluster_wait(put);
+        assert_int_equal(put->statuses[0],
+                         what == NEVER ? PEERCACHE_TIMED_OUT : PEERCACHE_OK);
+        assert_in_range(took_ns(put), what == NEVER ? 2990 * PC_MS : PC_S,
+                        what == NEVER ? 3010 * PC_MS : 2200 * PC_MS);
+        /* After 20, 60, 140, 300, 620, 1260, 1900 ms and so on. */
+        assert_in_range(cluster_metric(c, 2, PC_METRIC_PUBLISH_RETRIES), 6, 9);
+        box->parked = false;
+        (void)run_verb(c, 2, PC_VERB_REMOVE, word);
+        cluster_run(c, 11 * PC_S);
+        cluster_check_rest(c);
+        cluster_destroy(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -706,6 +751,8 @@ int main(void)
             an_absence_of_another_view_is_asked_again_until_the_deadline),
         cmocka_unit_test(a_put_to_an_owner_of_another_view_waits_for_it),
         cmocka_unit_test(a_refused_record_is_sent_again),
+        cmocka_unit_test(
+            a_record_that_nobody_takes_is_offered_until_the_deadline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
