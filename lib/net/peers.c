@@ -378,24 +378,24 @@ void pc_peer_get_came(struct pc_peer *peer, uint64_t posted_ns)
 
 void pc_peer_watch(struct pc_peer *peer)
 {
-    if (!peer->gone && !pc_list_is_linked(&peer->in_owing)) {
-        pc_list_push_back(&peer->peers->owing, &peer->in_owing);
+    struct pc_peers *peers = peer->peers;
+    uint64_t soon = pc_engine_now(peers->engine) + TICK_NS;
+    if (peer->gone || pc_list_is_linked(&peer->in_owing)) {
+        return;
+    }
+    pc_list_push_back(&peers->owing, &peer->in_owing);
+    if (peers->tick.node.index != 0 && peers->tick.node.due_ns > soon) {
+        pc_engine_timer_start(peers->engine, &peers->tick, soon);
     }
 }
 
 void pc_peer_asked(struct pc_peer *peer)
 {
-    struct pc_peers *peers = peer->peers;
-    uint64_t now = pc_engine_now(peers->engine);
     pc_peer_watch(peer);
     if (peer->n_rpcs > 0 || peer->given_up) {
         return;
     }
-    peer->owing_ns = now;
-    if (peers->tick.node.index != 0 &&
-        peers->tick.node.due_ns > now + TICK_NS) {
-        pc_engine_timer_start(peers->engine, &peers->tick, now + TICK_NS);
-    }
+    peer->owing_ns = pc_engine_now(peer->peers->engine);
 }
 
 uint64_t pc_peer_silent_since(const struct pc_peer *peer)
@@ -514,30 +514,52 @@ static uint64_t patience(uint64_t rtt_ns)
     return 4 * rtt_ns < SILENCE_NS ? SILENCE_NS : 4 * rtt_ns;
 }
 
+/* When the breaker opens, unless something is heard; of gets: when they are
+ * broken off. UINT64_MAX: nothing is owed. */
+static uint64_t answer_due(const struct pc_peer *peer)
+{
+    uint64_t since = pc_peer_silent_since(peer);
+    return since == 0 ? UINT64_MAX : since + patience(peer->rtt_ns);
+}
+
+static uint64_t get_due(const struct pc_peer *peer)
+{
+    uint64_t rtt =
+        peer->rtt_ns > peer->get_rtt_ns ? peer->rtt_ns : peer->get_rtt_ns;
+    return peer->n_gets == 0 || peer->detaching
+               ? UINT64_MAX
+               : peer->get_heard_ns + patience(rtt);
+}
+
 static void watch(struct pc_peer *peer, uint64_t now_ns)
 {
     look_at_landings(peer);
     if (peer->suspect) {
         probe(peer, now_ns);
+    } else if (now_ns >= answer_due(peer)) {
+        suspect(peer, now_ns - pc_peer_silent_since(peer));
+    } else if (now_ns < get_due(peer)) {
         return;
-    }
-    uint64_t limit = patience(peer->rtt_ns);
-    uint64_t since = pc_peer_silent_since(peer);
-    bool gets_hang =
-        peer->n_gets > 0 &&
-        now_ns - peer->get_heard_ns > patience(peer->rtt_ns > peer->get_rtt_ns
-                                                   ? peer->rtt_ns
-                                                   : peer->get_rtt_ns);
-    if (since != 0 && now_ns - since > limit) {
-        suspect(peer, now_ns - since);
-    } else if (gets_hang && now_ns - peer->heard_ns > limit) {
+    } else if (now_ns - peer->heard_ns > patience(peer->rtt_ns)) {
         suspect(peer, now_ns - peer->get_heard_ns);
-    } else if (gets_hang) {
+    } else {
         /* It talks, but its memory does not answer: another way may. */
         PC_WARN("net", "one-sided reads from %s hang, breaking them off",
                 peer->member.id.text);
         pc_paths_break(peer);
     }
+}
+
+/* The next look: every 50 ms while somebody owes us something (probes, bodies
+ * that land), and just when somebody's time is over. */
+static uint64_t look_again(const struct pc_peer *peer, uint64_t now_ns)
+{
+    uint64_t at = now_ns + TICK_NS;
+    if (!peer->suspect) {
+        at = answer_due(peer) < at ? answer_due(peer) : at;
+        at = get_due(peer) < at ? get_due(peer) : at;
+    }
+    return at > now_ns ? at : now_ns + TICK_NS;
 }
 
 static bool is_owing(const struct pc_peer *peer)
@@ -551,27 +573,29 @@ static void tick(struct pc_timer *timer, uint64_t now_ns)
     struct pc_peers *peers = PC_CONTAINER_OF(timer, struct pc_peers, tick);
     bool paused = peers->engine->last_pause_ns > peers->last_tick_ns;
     peers->last_tick_ns = now_ns;
-    bool busy = false;
+    /* An idle node sleeps. */
+    uint64_t next_ns = now_ns + 4 * TICK_NS;
     struct pc_list *node = peers->owing.next;
     while (node != &peers->owing) {
         struct pc_peer *peer = PC_CONTAINER_OF(node, struct pc_peer, in_owing);
         pc_peer_ref(peer);
         bool owing = is_owing(peer);
-        busy = busy || owing;
         if (paused) {
             peer->heard_ns = now_ns; /* We were away, not they. */
             peer->get_heard_ns = now_ns;
         }
         watch(peer, now_ns);
+        if (owing || is_owing(peer)) {
+            uint64_t at = look_again(peer, now_ns);
+            next_ns = at < next_ns ? at : next_ns;
+        }
         node = peer->gone ? peers->owing.next : node->next;
         if (!owing && !is_owing(peer)) {
             pc_list_remove(&peer->in_owing);
         }
         pc_peer_unref(peer);
     }
-    /* An idle node sleeps: look often only while somebody owes us something. */
-    pc_engine_timer_start(peers->engine, &peers->tick,
-                          now_ns + (busy ? TICK_NS : 4 * TICK_NS));
+    pc_engine_timer_start(peers->engine, &peers->tick, next_ns);
 }
 
 /* ---- Regions ---------------------------------------------------------- */
