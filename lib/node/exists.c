@@ -1,8 +1,10 @@
 /*
  * exists.c - is a value there? Only proof counts (rule 7): our own pool, the
- * header of a mapped neighbour's slot, or the directory's word on a holder that
- * is not known to be dead or silent. What was found is remembered, so that the
- * get that follows needs no second lookup.
+ * header of a mapped neighbour's slot (also while that neighbour is silent: a
+ * get would read it, too), or the directory's word on a holder that is not
+ * known to be dead or silent. A record of none but silent holders is a miss
+ * whose cause is counted: a get that comes now finds nothing there either. What
+ * was found is remembered, so that the get that follows needs no second lookup.
  */
 #include "base/mem.h"
 #include "node/node.h"
@@ -55,12 +57,32 @@ bool pc_exists_caller(struct peercache_op *op)
     return op->n_open == 0;
 }
 
-static bool can_deliver(struct peercache_node *node,
-                        const struct pc_record *record)
+/* Whether a get would have it from there. One whose connection broke just now
+ * is given an attempt, as a get gives it one. */
+static bool can_deliver(struct peercache_op *op, const struct pc_record *record)
 {
+    struct peercache_node *node = op->node;
     struct pc_peer *peer = pc_peers_find(&node->peers, record->incarnation);
-    return record->incarnation != node->self.incarnation && peer != NULL &&
-           pc_peer_is_usable(peer);
+    if (record->incarnation == node->self.incarnation || peer == NULL) {
+        return false;
+    }
+    return pc_peer_is_usable(peer) || pc_peer_is_returning(peer) ||
+           header_says_so(op, record);
+}
+
+/* Another owner may know of a holder that answers. */
+static bool is_spent(struct pc_lookup *lookup, uint32_t i,
+                     const struct pc_record *record)
+{
+    struct peercache_op *op =
+        PC_CONTAINER_OF(lookup, struct peercache_op, lookup);
+    if (can_deliver(op, record)) {
+        return false;
+    }
+    if (record->incarnation != op->node->self.incarnation) {
+        op->state[i].flags |= PC_ITEM_PEER_DOWN;
+    }
+    return true;
 }
 
 static void found(struct pc_lookup *lookup, uint32_t i,
@@ -68,15 +90,11 @@ static void found(struct pc_lookup *lookup, uint32_t i,
 {
     struct peercache_op *op =
         PC_CONTAINER_OF(lookup, struct peercache_op, lookup);
-    struct peercache_node *node = op->node;
-    struct pc_op_item *state = &op->state[i];
-    for (size_t r = 0; r < n && state->n_places == 0; r++) {
-        if (can_deliver(node, &records[r])) {
-            state->places[state->n_places++] = records[r];
-            pc_cache_put(node->cache, &records[r],
-                         pc_engine_now(&node->engine));
-        }
-    }
+    (void)n;
+    op->state[i].places[0] = records[0];
+    op->state[i].n_places = 1;
+    pc_cache_put(op->node->cache, &records[0],
+                 pc_engine_now(&op->node->engine));
 }
 
 static void ended(struct pc_lookup *lookup, uint32_t i,
@@ -87,11 +105,11 @@ static void ended(struct pc_lookup *lookup, uint32_t i,
     struct pc_op_item *state = &op->state[i];
     if (state->n_places > 0) {
         say_yes(op, i, state->places[0].length, PEERCACHE_FROM_NONE);
-    } else {
-        pc_op_item_miss(op, i,
-                        answer == PC_LOOKUP_ABSENT ? PC_MISS_NOT_FOUND
-                                                   : PC_MISS_PEER_DOWN);
+        return;
     }
+    bool absent =
+        answer == PC_LOOKUP_ABSENT && (state->flags & PC_ITEM_PEER_DOWN) == 0;
+    pc_op_item_miss(op, i, absent ? PC_MISS_NOT_FOUND : PC_MISS_PEER_DOWN);
 }
 
 static void progress(struct pc_lookup *lookup)
@@ -123,6 +141,7 @@ void pc_exists_engine(struct peercache_op *op)
             users[n++] = i;
         }
     }
+    op->lookup.is_spent = is_spent;
     op->lookup.found = found;
     op->lookup.ended = ended;
     op->lookup.progress = progress;

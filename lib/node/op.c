@@ -143,6 +143,20 @@ static enum pc_metric miss_metric(enum pc_miss miss)
     }
 }
 
+static enum pc_metric exists_miss_metric(enum pc_miss miss)
+{
+    switch (miss) {
+    case PC_MISS_NOT_FOUND:
+        return PC_METRIC_EXISTS_MISS_NOT_FOUND;
+    case PC_MISS_PEER_DOWN:
+        return PC_METRIC_EXISTS_MISS_PEER_DOWN;
+    case PC_MISS_TIMED_OUT:
+        return PC_METRIC_EXISTS_MISS_TIMED_OUT;
+    default:
+        return PC_METRIC_EXISTS_MISS_OTHER;
+    }
+}
+
 /* What a value was waiting for when its time was over. */
 static enum pc_metric late_metric(const struct peercache_op *op, uint8_t state)
 {
@@ -178,6 +192,8 @@ void pc_op_item_miss(struct peercache_op *op, size_t index, enum pc_miss miss)
         if (miss == PC_MISS_SIZE) {
             op->items[index].value_len = op->state[index].other_length;
         }
+    } else if (op->verb == PC_VERB_EXISTS) {
+        pc_metrics_add(&op->node->metrics, exists_miss_metric(miss), 1);
     }
     pc_op_item_done(op, index, miss_status(miss), PEERCACHE_FROM_NONE);
 }

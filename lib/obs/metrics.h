@@ -77,6 +77,14 @@
       "calls of exists")                                                       \
     X(EXISTS_ASKED, COUNTER, "exists_pages_asked_total", "", "keys asked")     \
     X(EXISTS_FOUND, COUNTER, "exists_pages_found_total", "", "keys found")     \
+    X(EXISTS_MISS_NOT_FOUND, COUNTER, "exists_misses_by_cause_total",          \
+      "cause=\"not_found\"", "keys that exists did not find, by cause")        \
+    X(EXISTS_MISS_PEER_DOWN, COUNTER, "exists_misses_by_cause_total",          \
+      "cause=\"peer_down\"", "")                                               \
+    X(EXISTS_MISS_TIMED_OUT, COUNTER, "exists_misses_by_cause_total",          \
+      "cause=\"timed_out\"", "")                                               \
+    X(EXISTS_MISS_OTHER, COUNTER, "exists_misses_by_cause_total",              \
+      "cause=\"other\"", "")                                                   \
     X(LATE_VIEW, COUNTER, "timeouts_total", "phase=\"view\"",                  \
       "values of any call whose time was over, by what they waited for")       \
     X(LATE_LOOKUP, COUNTER, "timeouts_total", "phase=\"lookup\"", "")          \

@@ -731,6 +731,56 @@ static void a_record_that_nobody_takes_is_offered_until_the_deadline(
     }
 }
 
+/* A record of a silent holder is no proof that a get would find it; another
+ * holder's, or memory that is mapped here, is. Every miss has a cause. */
+static void exists_counts_on_no_silent_holder(void **state)
+{
+    (void)state;
+    char word[16];
+    char held_twice[16];
+    struct cluster *c = cluster_create(64);
+    cluster_defaults(c, "location_cache=0 member_ttl=60 data_replicas=2");
+    cluster_start(c, 0, 0, "");
+    cluster_start(c, 1, 1, "");
+    cluster_start(c, 2, 2, "read_mode=served");
+    cluster_start(c, 3, 1, ""); /* Beside b. */
+    cluster_settle(c, 30 * PC_S);
+    cluster_pick_word(c, 0, 'm', "ac", "bd", word);
+    cluster_pick_word(c, 0, 's', "ac", "bd", held_twice);
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, word), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, held_twice), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, held_twice), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_EXISTS, word), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_GET, word), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 3, PC_VERB_GET, word), PEERCACHE_OK);
+    cluster_freeze(c, 1);
+    (void)run_verb(c, 2, PC_VERB_GET, word); /* The breaker opens. */
+    assert_true(is_suspect(c, 2, 1));
+    uint64_t n_absent = cluster_metric(c, 2, PC_METRIC_EXISTS_MISS_NOT_FOUND);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_EXISTS, word),
+                     PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_GET, word), PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_metric(c, 2, PC_METRIC_EXISTS_MISS_PEER_DOWN), 1);
+    assert_int_equal(cluster_metric(c, 2, PC_METRIC_EXISTS_MISS_NOT_FOUND),
+                     n_absent);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_EXISTS, held_twice),
+                     PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_EXISTS, "z1"),
+                     PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_metric(c, 2, PC_METRIC_EXISTS_MISS_NOT_FOUND),
+                     n_absent + 1);
+    /* d reads b's memory, which is mapped, whatever b's process does. */
+    (void)run_verb(c, 3, PC_VERB_REMOVE, "z2 z3 z4 z5 z6");
+    assert_int_equal(cluster_do(c, 3, PC_VERB_EXISTS, word), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 3, PC_VERB_GET, word), PEERCACHE_OK);
+    cluster_thaw(c, 1);
+    cluster_run(c, PC_S);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_EXISTS, word), PEERCACHE_OK);
+    cluster_settle(c, 30 * PC_S);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -755,6 +805,7 @@ int main(void)
         cmocka_unit_test(a_refused_record_is_sent_again),
         cmocka_unit_test(
             a_record_that_nobody_takes_is_offered_until_the_deadline),
+        cmocka_unit_test(exists_counts_on_no_silent_holder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
