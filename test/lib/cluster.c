@@ -335,6 +335,7 @@ static void start(struct cluster *c, int i)
     c->wants[i] = true;
     n->is_cut = false;
     n->is_slow = false;
+    n->drains = false;
     n->awake_ns = cluster_now(c);
     n->view_seen = 0;
     n->next_generation = 0;
@@ -385,6 +386,18 @@ void cluster_stop(struct cluster *c, int i)
     c->wants[i] = true;
     c->acting = -1;
     c->nodes[i].closing_ns = cluster_now(c);
+    c->lost_ns = cluster_now(c);
+}
+
+void cluster_drain(struct cluster *c, int i)
+{
+    cluster_trace(c, "%s drains", cluster_name(i));
+    c->nodes[i].drains = true;
+    c->acting = i;
+    pc_engine_refresh(&c->nodes[i].node->engine);
+    pc_view_drain(c->nodes[i].node);
+    c->wants[i] = true;
+    c->acting = -1;
 }
 
 /* Its process is gone; what it had in our heap must go too. */
@@ -407,6 +420,7 @@ void cluster_kill(struct cluster *c, int i)
 {
     struct cluster_node *n = &c->nodes[i];
     cluster_trace(c, "%s dies", cluster_name(i));
+    c->lost_ns = cluster_now(c);
     pc_sim_kill(n->host);
     for (struct pc_list *at = c->ops.next; at != &c->ops; at = at->next) {
         struct cluster_op *op = PC_CONTAINER_OF(at, struct cluster_op, link);
@@ -509,6 +523,7 @@ static void finish_closing(struct cluster *c, int i)
     struct cluster_node *n = &c->nodes[i];
     if (pc_node_is_idle(n->node)) {
         cluster_trace(c, "%s is gone", cluster_name(i));
+        c->lost_ns = cluster_now(c);
         pc_node_free(n->node);
         n->node = NULL;
         n->state = CLUSTER_DOWN;

@@ -41,6 +41,7 @@ struct cluster_node
     bool thawed; /* The next turn is the first after a pause. */
     bool is_cut; /* From somebody, by the test. */
     bool is_slow;
+    bool drains;
     unsigned machine;
     int32_t ppm; /* Its clock is wrong by so much. */
     struct pc_sim_host *host;
@@ -67,6 +68,7 @@ struct cluster_op
     struct cluster *cluster;
     int node;
     uint64_t incarnation; /* Of the node. */
+    uint64_t number;      /* In the order of their beginnings, from 1. */
     enum pc_verb verb;
     unsigned version;
     peercache_op_t *op;
@@ -127,6 +129,7 @@ struct cluster
     uint64_t slack_ns; /* What an operation may take beyond its deadline. */
     struct cluster_counts counts;
     uint64_t mark_ns;
+    uint64_t lost_ns; /* When a node last went, one way or the other. */
     char *trace;
     size_t trace_len, trace_mark, trace_capacity;
     unsigned n_stuck; /* Steps with work at one instant. */
@@ -160,6 +163,8 @@ void cluster_stop(struct cluster *c, int i);
 void cluster_kill(struct cluster *c, int i);
 /* A new incarnation with the old id, machine and settings. */
 void cluster_restart(struct cluster *c, int i);
+/* It gives up its ranges, for good, and goes on serving what it holds. */
+void cluster_drain(struct cluster *c, int i);
 void cluster_freeze(struct cluster *c, int i);
 void cluster_thaw(struct cluster *c, int i);
 /* Both ways; one way; off the land (island 0). */

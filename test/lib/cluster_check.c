@@ -157,7 +157,8 @@ static void check_shard(struct cluster *c, const struct cluster_node *n)
     }
 }
 
-/* I2: exactly the sealed slots are even. */
+/* I2: exactly the sealed slots are even. Rule 12: nobody else has written into
+ * a header. */
 static void check_headers(struct cluster *c, const struct cluster_node *n)
 {
     struct pc_store_stats stats;
@@ -174,6 +175,10 @@ static void check_headers(struct cluster *c, const struct cluster_node *n)
             n_even += (atomic_load_explicit(&headers[s].generation,
                                             memory_order_relaxed) &
                        1) == 0;
+            if ((headers[s].reserved[0] | headers[s].reserved[1]) != 0) {
+                cluster_fail(c, "somebody has written into the slots of %s",
+                             n->node->self.id.text);
+            }
         }
     }
     if (n_even != stats.n_values) {

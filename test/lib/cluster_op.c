@@ -418,7 +418,7 @@ struct cluster_op *cluster_begin(struct cluster *c,
     pc_list_init(&op->link);
     pc_list_push_back(&c->ops, &op->link);
     c->nodes[op->node].n_running++;
-    c->counts.n_ops++;
+    op->number = ++c->counts.n_ops;
     int before = c->acting;
     c->acting = op->node;
     pc_engine_refresh(&node->engine);

@@ -15,6 +15,9 @@ enum {
     NOTES_TOLD = 60
 };
 
+/* So long after a node went, somebody may map what it left. */
+#define LEFT_NS (60 * PC_S)
+
 struct holder
 {
     int node;
@@ -26,6 +29,7 @@ struct holder
 struct duty
 {
     uint64_t since_ns;
+    uint64_t n_before; /* Operations that had begun: these may miss it. */
     size_t length;
     unsigned n_holders;
     struct holder holders[HOLDERS_MAX];
@@ -214,7 +218,9 @@ static void on_put(struct history *h, const struct cluster_op *op,
                    struct history_word *word, size_t length)
 {
     struct cluster *c = h->cluster;
-    struct duty duty = {.since_ns = cluster_now(c), .length = length};
+    struct duty duty = {.since_ns = cluster_now(c),
+                        .n_before = c->counts.n_ops,
+                        .length = length};
     struct pc_place place;
     if (holds(c, op->node, word->digest, &place) && place.length == length) {
         add_holder(c, &duty, op->node, place.generation);
@@ -246,6 +252,7 @@ void history_adopt(struct history *h)
             if (c->nodes[i].state == CLUSTER_UP &&
                 holds(c, i, h->words[w].digest, &place)) {
                 struct duty duty = {.since_ns = cluster_now(c),
+                                    .n_before = c->counts.n_ops,
                                     .length = place.length};
                 add_holder(c, &duty, i, place.generation);
                 add_duty(h, &h->words[w], &duty);
@@ -279,6 +286,9 @@ static bool owners_are_well(const struct history *h, int reader,
     size_t n_members;
     const struct pc_member *members = pc_ring_members(ring, &n_members);
     pc_ring_owners(ring, digest, &owners);
+    if (owners.n == 0) {
+        return false; /* All that are left drain. */
+    }
     for (uint32_t k = 0; k < owners.n; k++) {
         bool well = false;
         for (int i = 0; i < c->n_nodes_max && !well; i++) {
@@ -335,7 +345,8 @@ static const struct duty *find_duty(const struct history *h,
     for (unsigned d = 0; d < DUTIES_MAX; d++) {
         const struct duty *duty = &word->duties[d];
         if ((op->verb == PC_VERB_EXISTS || duty->length == length) &&
-            has_way(h, op, duty) && duty_holds(h, word, duty, op->started_ns)) {
+            op->number > duty->n_before && has_way(h, op, duty) &&
+            duty_holds(h, word, duty, op->started_ns)) {
             return duty;
         }
     }
@@ -471,6 +482,28 @@ static void judge(struct history *h, const struct cluster_op *op,
     }
 }
 
+/* Rule 7: what exists says without asking is true when it says so. A node that
+ * is gone may have left a header that a neighbour still maps. */
+static void check_yes(struct history *h, const struct cluster_op *op,
+                      const struct history_word *word,
+                      peercache_source_t source)
+{
+    struct cluster *c = h->cluster;
+    bool own_eyes =
+        source == PEERCACHE_FROM_LOCAL || source == PEERCACHE_FROM_MAPPED;
+    bool left = c->lost_ns != 0 && op->started_ns < c->lost_ns + LEFT_NS;
+    bool there = !own_eyes || left || word->gone_ns >= op->started_ns;
+    for (int i = 0; i < c->n_nodes_max && !there; i++) {
+        struct pc_place place;
+        there = holds(c, i, word->digest, &place);
+    }
+    if (!there) {
+        tell(h, word);
+        cluster_fail(c, "%s exists %s: OK by its header, and nobody holds it",
+                     cluster_name(op->node), word->word);
+    }
+}
+
 static void write_down(struct history *h, const struct cluster_op *op,
                        struct history_word *word, peercache_status_t status)
 {
@@ -501,6 +534,9 @@ void history_ended(struct history *h, const struct cluster_op *op)
             on_put(h, op, word, length);
         } else if (op->verb == PC_VERB_GET || op->verb == PC_VERB_EXISTS) {
             judge(h, op, word, length, status);
+        }
+        if (op->verb == PC_VERB_EXISTS && status == PEERCACHE_OK) {
+            check_yes(h, op, word, op->sources[i]);
         }
     }
 }

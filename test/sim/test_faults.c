@@ -495,6 +495,49 @@ static void nodes_that_do_not_find_their_seeds_work_alone(void **state)
     cluster_destroy(c);
 }
 
+static struct cluster_op *do_version(struct cluster *c, int i,
+                                     enum pc_verb verb, const char *word,
+                                     unsigned version)
+{
+    struct cluster_call call = {
+        .node = i, .verb = verb, .words = word, .version = version};
+    struct cluster_op *op = cluster_begin(c, &call);
+    cluster_wait(op);
+    return op;
+}
+
+/* One owner has lost the record of our value and has that of another length
+ * (rule 5); which of them is asked first depends on the key. */
+static void another_length_is_no_answer_while_an_owner_was_not_asked(
+    void **state)
+{
+    (void)state;
+    static const char *const owners[] = {"bc", "cb"};
+    for (unsigned s = 0; s < 2; s++) {
+        struct cluster *c = cluster_create(60 + s);
+        char word[16];
+        cluster_start_all(c, 5, FAST "directory_replicas=2");
+        cluster_pick_word(c, 3, 'm', "bc", "ade", word);
+        assert_int_equal(do_version(c, 0, PC_VERB_PUT, word, 0)->result,
+                         PEERCACHE_OK);
+        assert_int_equal(do_version(c, 4, PC_VERB_PUT, word, 1)->result,
+                         PEERCACHE_OK);
+        struct pc_shard *shard = c->nodes[owners[s][0] - 'a'].node->shard;
+        struct pc_digest digest = cluster_digest(c, 3, word);
+        struct pc_record records[4];
+        assert_int_equal(pc_shard_lookup(shard, digest, records, 4), 2);
+        for (unsigned r = 0; r < 2; r++) {
+            if (records[r].incarnation == c->nodes[0].incarnation) {
+                assert_true(pc_shard_retract(shard, &records[r]));
+            }
+        }
+        assert_int_equal(do_version(c, 3, PC_VERB_GET, word, 0)->result,
+                         PEERCACHE_OK);
+        cluster_check_rest(c);
+        cluster_destroy(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -516,6 +559,8 @@ int main(void)
         cmocka_unit_test(publishes_and_retracts_outlive_a_connection),
         cmocka_unit_test(two_clusters_that_formed_apart_become_one),
         cmocka_unit_test(nodes_that_do_not_find_their_seeds_work_alone),
+        cmocka_unit_test(
+            another_length_is_no_answer_while_an_owner_was_not_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

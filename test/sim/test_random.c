@@ -1,7 +1,8 @@
 /*
  * Random schedules: nodes come, go, die, freeze and are cut off, both ways or
- * one way; connections break, lose time and deliver late; clocks go wrong;
- * pools are so small that eviction never stops; all read modes at once. The
+ * one way, now and then for more than a minute; they drain; connections break,
+ * lose time and deliver late; clocks go wrong; pools are so small that eviction
+ * never stops, by either policy; all read modes at once. The
  * invariants are checked after every turn, and the history (test/lib/history.h)
  * knows which gets must be OK.
  *
@@ -42,13 +43,16 @@ enum {
     EVENTS = 200,
     NODES_MAX = 16,
     KEYS = 40,
-    OPS_MAX = 48 /* Running at a time. */
+    KEYS_MANY = 120, /* More than the pools of a run hold. */
+    OPS_MAX = 48     /* Running at a time. */
 };
 
 /* Two rounds of repair, the second of them sooner. */
 #define MENDED_NS (25 * PC_S)
 /* The dead are kept for a minute, and looked for every five seconds. */
 #define PURGED_NS (75 * PC_S)
+/* Who is cut off for longer than a minute is purged, and comes back. */
+#define LONG_CUT_NS (61 * PC_S)
 
 /* What the runner and who runs for it share. */
 struct shared
@@ -66,6 +70,9 @@ struct chaos
     int n_nodes; /* That have been started. */
     int n_nodes_max;
     unsigned n_machines;
+    unsigned n_keys;
+    bool churns; /* Pools are as small as can be, and keys many. */
+    bool cuts;   /* Somebody is cut off for more than a minute. */
     bool calm;   /* No faults in this run, */
     bool moves;  /* but nodes join and leave, which excuses nothing. */
     bool mends;  /* At its end there is time for repair, */
@@ -110,7 +117,7 @@ static void random_words(struct chaos *ch, char *words, size_t len)
     size_t n = chance(ch, 50) ? 1 : 1 + below(ch, 10);
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        unsigned k = (unsigned)below(ch, KEYS);
+        unsigned k = (unsigned)below(ch, ch->n_keys);
         at += (size_t)snprintf(words + at, len - at, "%s%c%u",
                                i == 0 ? "" : " ", kinds[k % 8], k);
     }
@@ -147,6 +154,42 @@ static void random_op(struct chaos *ch)
     (void)cluster_begin(ch->c, &call);
 }
 
+/* What one node has put, another finds at once; of the newest nodes, if some
+ * have just come. */
+static void put_and_get(struct chaos *ch, unsigned e)
+{
+    struct cluster *c = ch->c;
+    int first = pick_node(ch);
+    int second = pick_node(ch);
+    char word[16];
+    snprintf(word, sizeof(word), "m%u", 1000 + e);
+    if (first < 0 || second < 0) {
+        return;
+    }
+    for (int i = 0; i < ch->n_nodes_max && ch->moves; i++) {
+        if (cluster_is_up(c, i) && c->nodes[i].joined_ns != 0 &&
+            c->nodes[i].joined_ns > c->nodes[first].joined_ns) {
+            first = i;
+        }
+    }
+    struct cluster_call call = {.node = first,
+                                .verb = PC_VERB_PUT,
+                                .words = word,
+                                .timeout_ns = 2 * PC_S};
+    struct cluster_op *op = cluster_begin(c, &call);
+    for (int k = 0; k < 100 && !op->ended; k++) {
+        cluster_run(c, PC_MS);
+    }
+    if (!op->ended || op->killed || op->statuses[0] != PEERCACHE_OK) {
+        return;
+    }
+    call.verb = PC_VERB_EXISTS;
+    call.node = second;
+    (void)cluster_begin(c, &call);
+    call.verb = PC_VERB_GET;
+    (void)cluster_begin(c, &call);
+}
+
 static void random_cancel(struct chaos *ch)
 {
     for (struct pc_list *at = ch->c->ops.next; at != &ch->c->ops;
@@ -171,16 +214,21 @@ static void random_start(struct chaos *ch, int i)
         "global_segment_size=256kib region_size=128kib",
         "global_segment_size=512kib region_size=512kib"};
     static const int32_t wrong[] = {0, 50, 1000, 20000};
+    static const int low[] = {0, 10, 100};
     struct cluster *c = ch->c;
     if (ch->n_nodes > i) {
         cluster_restart(c, i);
         return;
     }
     char settings[256];
+    int evict_low = low[below(ch, 3)];
     snprintf(settings, sizeof(settings),
-             "read_mode=%s %s location_cache=%d verify=%s", modes[below(ch, 5)],
-             sizes[below(ch, 3)], (int)below(ch, 3) * 32,
-             chance(ch, 30) ? "checksum" : "generation");
+             "read_mode=%s %s location_cache=%d verify=%s eviction_policy=%s "
+             "evict_low=%d evict_high=%d",
+             modes[below(ch, 5)], sizes[ch->churns ? 0 : below(ch, 3)],
+             (int)below(ch, 3) * 32, chance(ch, 30) ? "checksum" : "generation",
+             chance(ch, 70) ? "s3fifo" : "lru", evict_low,
+             evict_low + (int)below(ch, 2) * 100);
     int32_t ppm = wrong[below(ch, 4)];
     c->nodes[i].ppm = chance(ch, 50) ? ppm : -ppm;
     /* The first one serves a seed's address. */
@@ -206,16 +254,32 @@ static void heal_all(struct chaos *ch)
     ch->c->slack_ns = 5 * PC_MS;
 }
 
+/* Somebody must go on owning the directory. */
+static void random_drain(struct chaos *ch, int i)
+{
+    int n_owning = 0;
+    for (int k = 0; k < ch->n_nodes_max; k++) {
+        n_owning += cluster_is_up(ch->c, k) && !ch->c->nodes[k].drains;
+    }
+    if (cluster_is_up(ch->c, i) && !ch->c->nodes[i].drains &&
+        ch->c->nodes[i].joined_ns != 0 && n_owning > 2) {
+        cluster_drain(ch->c, i);
+    }
+}
+
 /* Of a node alone. */
 static void fault_of_node(struct chaos *ch, int i)
 {
     struct cluster *c = ch->c;
     struct cluster_node *n = &c->nodes[i];
-    switch (below(ch, 6)) {
+    switch (below(ch, 7)) {
     case 0:
         if (n->state == CLUSTER_UP && !n->frozen) {
             cluster_stop(c, i);
         }
+        break;
+    case 6:
+        random_drain(ch, i);
         break;
     case 1:
         if (n->state != CLUSTER_DOWN) {
@@ -284,6 +348,35 @@ static void random_fault(struct chaos *ch)
     }
 }
 
+/* One node, a pair or a part of the cluster is alone for more than a minute,
+ * and goes on working; who was held dead meanwhile comes back. */
+static void long_cut(struct chaos *ch)
+{
+    struct cluster *c = ch->c;
+    int i = pick_node(ch);
+    int k = pick_node(ch);
+    if (i < 0 || k < 0) {
+        return;
+    }
+    if (chance(ch, 30) && i != k) {
+        cluster_cut(c, i, k);
+    } else {
+        cluster_set_island(c, i, 3);
+        if (chance(ch, 50) && k != 0) {
+            cluster_set_island(c, k, 3);
+        }
+    }
+    uint64_t end = cluster_now(c) + LONG_CUT_NS + below(ch, 20) * PC_S;
+    while (cluster_now(c) < end) {
+        random_op(ch);
+        random_op(ch);
+        cluster_run(c, 5 * PC_S);
+    }
+    if (chance(ch, 50)) {
+        heal_all(ch);
+    }
+}
+
 /* ---- A run
  * -------------------------------------------------------------------
  */
@@ -292,7 +385,7 @@ static void random_world(struct chaos *ch)
 {
     struct pc_sim_path path = pc_sim_path_default();
     path.native = chance(ch, 60);
-    path.break_ppm = chance(ch, 20) ? 2000 : 0;
+    path.break_ppm = chance(ch, 20) ? (chance(ch, 50) ? 20000 : 2000) : 0;
     path.loss_ppm = chance(ch, 20) ? 1000 : 0;
     path.bandwidth = chance(ch, 50) ? path.bandwidth : 200ull * 1000 * 1000;
     pc_sim_set_path(ch->c->sim, NULL, NULL, &path);
@@ -304,6 +397,9 @@ static void random_world(struct chaos *ch)
     ch->poor = chance(ch, 20);
     ch->mends = chance(ch, 40);
     ch->purges = ch->mends && chance(ch, 20);
+    ch->cuts = !ch->calm && chance(ch, 6);
+    ch->churns = chance(ch, 15);
+    ch->n_keys = ch->churns ? KEYS_MANY : KEYS;
     ch->n_nodes_max = chance(ch, 75) ? 2 + (int)below(ch, 5)
                                      : 7 + (int)below(ch, NODES_MAX - 6);
     ch->c->n_nodes_max = ch->n_nodes_max; /* Nobody looks at others. */
@@ -319,10 +415,11 @@ static void random_world(struct chaos *ch)
 static void read_everything(struct chaos *ch)
 {
     for (int i = 0; i < ch->n_nodes_max; i++) {
-        for (unsigned k = 0; k < KEYS && cluster_is_up(ch->c, i); k += 8) {
+        for (unsigned k = 0; k < ch->n_keys && cluster_is_up(ch->c, i);
+             k += 8) {
             char words[64] = "";
             size_t at = 0;
-            for (unsigned w = k; w < k + 8 && w < KEYS; w++) {
+            for (unsigned w = k; w < k + 8 && w < ch->n_keys; w++) {
                 at += (size_t)snprintf(words + at, sizeof(words) - at, "%s%c%u",
                                        w == k ? "" : " ", "ssmmmmll"[w % 8], w);
             }
@@ -346,17 +443,23 @@ static void event(struct chaos *ch, uint64_t seed, unsigned e)
     unsigned percent_fault = ch->calm || e % 100 >= 60 ? 0 : 1 + seed % 15;
     if (ch->calm && ch->moves && chance(ch, 3)) {
         int i = (int)below(ch, (uint64_t)ch->n_nodes_max);
-        if (i > 0 && ch->c->nodes[i].state == CLUSTER_UP) {
+        if (chance(ch, 25)) {
+            random_drain(ch, i);
+        } else if (i > 0 && ch->c->nodes[i].state == CLUSTER_UP) {
             cluster_stop(ch->c, i);
         } else {
             start_somebody(ch);
         }
     } else if (e % 100 == 60 && !ch->calm) {
         heal_all(ch);
+    } else if (ch->cuts && e == 55) {
+        long_cut(ch);
     } else if (chance(ch, percent_fault)) {
         random_fault(ch);
-    } else if (chance(ch, 3)) {
+    } else if (chance(ch, 5)) {
         random_cancel(ch);
+    } else if (chance(ch, 8)) {
+        put_and_get(ch, e);
     } else {
         random_op(ch);
     }

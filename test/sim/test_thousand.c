@@ -5,7 +5,7 @@
  *
  *     test_sim_thousand [n_seeds] [first_seed] [n_nodes]
  *
- * Prints one line a seed. 1,000 nodes take nine gigabytes while they all start
+ * Prints one line a seed. 1,000 nodes take four gigabytes while they all start
  * at once (each keeps 16 views of all others), so CI takes fewer.
  */
 #include "test.h"
