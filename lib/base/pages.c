@@ -48,15 +48,22 @@ int pc_pages_bind(void *addr, size_t len, int numa_node)
                : errno;
 }
 
-/* Memory from the pool of huge pages refuses advice on a part of a page, and
- * advice on transparent huge pages too. (Locked memory refuses the first only.)
- * Nothing has been touched, so nothing is lost by the advice. */
+static bool is_refused(char *addr, size_t len, int advice)
+{
+    return madvise(addr, len, advice) != 0 && errno == EINVAL;
+}
+
+/* Memory from the pool of huge pages refuses advice on a part of a page. So
+ * does locked memory; but that refuses the same advice on the whole, and takes
+ * advice on transparent huge pages, which older kernels (before 5.18) refuse
+ * where the pages are huge already. Nothing has been touched, so nothing is
+ * lost by the advice. */
 static bool is_huge(char *addr, size_t len)
 {
     size_t page = page_len();
-    return len >= 2 * page && madvise(addr + page, page, MADV_DONTNEED) != 0 &&
-           errno == EINVAL && madvise(addr, len, MADV_HUGEPAGE) != 0 &&
-           errno == EINVAL;
+    return len >= 2 * page && is_refused(addr + page, page, MADV_DONTNEED) &&
+           (madvise(addr, len, MADV_DONTNEED) == 0 ||
+            is_refused(addr, len, MADV_HUGEPAGE));
 }
 
 /* The kernel takes the advice and does nothing where this file has [never]. */

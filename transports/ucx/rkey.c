@@ -27,6 +27,8 @@ peercache_status_t pc_ucx_rkey_hand_over(ucp_ep_h ep, struct pc_blob packed,
     return pc_ucx_status(status);
 }
 
+#define HUGE_PAGE ((uint64_t)2 << 20)
+
 /* Whether one mapping of this process covers the range: a segment is attached
  * by its bare number, and the number may by now be another, shorter one. */
 static bool is_mapped(const char *start, uint64_t len)
@@ -73,6 +75,22 @@ static const char *map_again(void *mapped, uint64_t len)
     return again != MAP_FAILED ? again : NULL;
 }
 
+/* Readable, not writable, and in no core dump. A mapping of huge pages is dealt
+ * with as a whole, which is longer than a region that does not fill it. */
+static bool protect(void *addr, uint64_t len)
+{
+    if (mprotect(addr, len, PROT_READ) != 0) {
+        len = (len + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        if (errno != EINVAL || mprotect(addr, len, PROT_READ) != 0) {
+            return false;
+        }
+    }
+    if (madvise(addr, len, MADV_DONTDUMP) != 0) {
+        PC_DEBUG("ucx", "a neighbour's region stays in core dumps");
+    }
+    return true;
+}
+
 void pc_ucx_unmap(struct pc_ucx_mapping *mapping)
 {
     if (mapping->copied > 0) {
@@ -108,12 +126,9 @@ peercache_status_t pc_ucx_map(struct pc_fabric *fabric, struct pc_blob packed,
         mapping.copied = len;
     }
     /* The mapping is this rkey's alone, so protecting it harms nobody. */
-    if (mprotect((void *)mapping.addr, len, PROT_READ) != 0) {
+    if (!protect((void *)mapping.addr, len)) {
         pc_ucx_unmap(&mapping);
         return PEERCACHE_UNREACHABLE;
-    }
-    if (madvise((void *)mapping.addr, len, MADV_DONTDUMP) != 0) {
-        PC_DEBUG("ucx", "a neighbour's region stays in core dumps");
     }
     *mapping_p = mapping;
     return PEERCACHE_OK;

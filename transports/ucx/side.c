@@ -59,26 +59,25 @@ static ucs_status_t context_open(const struct pc_ucx_setting *settings,
     return status;
 }
 
+/* A value of ours for what the user's environment leaves open. */
+static const char *unless_set(const char *variable, const char *value)
+{
+    return getenv(variable) == NULL ? value : NULL;
+}
+
 static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
 {
     struct pc_ucx_side *side = &fabric->map;
     char method[32];
     snprintf(method, sizeof(method), "md:%s", carrier);
-    /* 1.13 wants a setting of a memory domain without its name in front. */
-    bool prefixed = fabric->ucx_version[0] != 1 || fabric->ucx_version[1] > 13;
-    char hugetlb[64];
-    snprintf(hugetlb, sizeof(hugetlb), "%s%sHUGETLB_MODE",
-             !prefixed                      ? ""
-             : strcmp(carrier, "sysv") == 0 ? "SYSV"
-                                            : "POSIX",
-             prefixed ? "_" : "");
     const struct pc_ucx_setting settings[] = {
         /* Without self: newer versions of UCX let it answer for every rkey. */
         {"TLS", carrier},
         /* No silent fall back to private memory. */
         {"ALLOC_PRIO", method},
         /* Huge pages are another's where the user says so. */
-        {hugetlb, fabric->params.huge ? NULL : "n"},
+        {"MM_HUGETLB_MODE",
+         fabric->params.huge ? NULL : unless_set("UCX_MM_HUGETLB_MODE", "n")},
     };
     ucs_status_t status =
         context_open(settings, sizeof(settings) / sizeof(settings[0]),
@@ -142,12 +141,6 @@ void pc_ucx_map_open(struct pc_fabric *fabric)
     PC_WARN("ucx", "no mapped reads between processes of this host: %s",
             status == UCS_OK ? "shared memory cannot be mapped"
                              : ucs_status_string(status));
-}
-
-/* A value of ours for what the user's environment leaves open. */
-static const char *unless_set(const char *variable, const char *value)
-{
-    return getenv(variable) == NULL ? value : NULL;
 }
 
 /* What fits in one segment of tcp with UCX's header. */
