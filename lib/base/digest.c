@@ -134,6 +134,29 @@ uint64_t pc_checksum_pieces(const peercache_piece_t *pieces, size_t n_pieces)
     return XXH3_64bits_digest(&state);
 }
 
+_Static_assert(sizeof(XXH3_state_t) <= sizeof(struct pc_checksum_parts),
+               "a state must fit");
+
+void pc_checksum_begin(struct pc_checksum_parts *parts)
+{
+    XXH3_state_t *state = (void *)parts->state;
+    XXH3_INITSTATE(state);
+    XXH3_64bits_reset(state);
+}
+
+void pc_checksum_add(struct pc_checksum_parts *parts, const void *data,
+                     size_t len)
+{
+    if (len > 0) {
+        XXH3_64bits_update((XXH3_state_t *)(void *)parts->state, data, len);
+    }
+}
+
+uint64_t pc_checksum_end(const struct pc_checksum_parts *parts)
+{
+    return XXH3_64bits_digest((const XXH3_state_t *)(const void *)parts->state);
+}
+
 /* Hashes what is stored, not what was read. */
 static uint64_t stream_checksum(unsigned char *to,
                                 const peercache_piece_t *pieces,

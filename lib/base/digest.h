@@ -48,6 +48,15 @@ uint64_t pc_hash64(const void *data, size_t len, uint64_t seed);
 /* Checksum of a value: XXH3-64 over its bytes in order. */
 uint64_t pc_checksum(const void *data, size_t len);
 uint64_t pc_checksum_pieces(const peercache_piece_t *pieces, size_t n_pieces);
+/* The same over bytes that come in parts. */
+struct pc_checksum_parts
+{
+    _Alignas(64) unsigned char state[576];
+};
+void pc_checksum_begin(struct pc_checksum_parts *parts);
+void pc_checksum_add(struct pc_checksum_parts *parts, const void *data,
+                     size_t len);
+uint64_t pc_checksum_end(const struct pc_checksum_parts *parts);
 /* Copy the pieces in order to `to` and return their checksum; hashes each part
  * while it is still in cache. `to` has room for all. */
 uint64_t pc_copy_checksum(void *to, const peercache_piece_t *pieces,

@@ -93,9 +93,9 @@ struct pc_disk_params
      * format, are set aside into a folder of the directory, not read. */
     const char *node_id;
     uint64_t seed; /* What digests are computed from: pc_digest_seed(). */
-    /* Bytes of all files but those set aside. At least 4 segments, so 4 MiB. */
+    /* Bytes of all files but those set aside. 4 to 4,096 segments. */
     uint64_t size;
-    uint64_t segment_size; /* 0: a 64th of the size, 1 MiB to 1 GiB. */
+    uint64_t segment_size; /* 0: chosen: a 128th, 1 to 256 MiB. */
     uint64_t max_records;  /* In the index; 0: size / 4 KiB. */
     /* Bytes of values that are accepted and not yet written. */
     uint64_t queue_bytes;
