@@ -148,6 +148,7 @@ static void tear_down(struct pc_fabric *fabric)
     pc_ucx_mem_free_kept(fabric);
     pc_ucx_side_close(&fabric->map);
     pc_free((void *)fabric->hello.data);
+    pc_ucx_ledger_close(&fabric->ledger);
     pthread_mutex_destroy(&fabric->lock);
     pc_free(fabric);
 }
@@ -195,6 +196,7 @@ static peercache_status_t fabric_open(const struct pc_fabric_params *params,
     if (fabric == NULL) {
         return PEERCACHE_NO_MEMORY;
     }
+    pc_ucx_ledger_open(&fabric->ledger);
     if (params->shm) {
         pc_ucx_map_open(fabric);
     }

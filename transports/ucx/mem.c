@@ -52,9 +52,11 @@ static void alloc_shared(struct pc_fabric_mem *mem)
                                    .flags = UCP_MEM_MAP_ALLOCATE};
     ucp_context_h context = mem->fabric->map.context;
     ucp_mem_h map_mem;
+    pc_ucx_ledger_begin(&mem->fabric->ledger, mem->len);
     ucs_status_t status = has_room(mem)
                               ? ucp_mem_map(context, &params, &map_mem)
                               : UCS_ERR_NO_MEMORY;
+    pc_ucx_ledger_end(&mem->fabric->ledger);
     if (status != UCS_OK) {
         PC_WARN("ucx",
                 "a region of %zu bytes is not shared with other processes of "

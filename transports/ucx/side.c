@@ -79,6 +79,7 @@ static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
         {"MM_HUGETLB_MODE",
          fabric->params.huge ? NULL : unless_set("UCX_MM_HUGETLB_MODE", "n")},
     };
+    pc_ucx_ledger_begin(&fabric->ledger, 0);
     ucs_status_t status =
         context_open(settings, sizeof(settings) / sizeof(settings[0]),
                      UCP_FEATURE_AM | UCP_FEATURE_WAKEUP, &side->context);
@@ -88,6 +89,7 @@ static ucs_status_t map_try(struct pc_fabric *fabric, const char *carrier)
     if (status == UCS_OK) {
         status = pc_ucx_self_open(side);
     }
+    pc_ucx_ledger_end(&fabric->ledger);
     if (status == UCS_OK) {
         snprintf(side->carrier, sizeof(side->carrier), "%s", carrier);
     } else {
@@ -236,13 +238,16 @@ static ucs_status_t get_try(struct pc_fabric *fabric, const struct way *way,
             prefixed ? "TCP_RX_SEG_SIZE" : "RX_SEG_SIZE",
             unless_set("UCX_TCP_RX_SEG_SIZE", "256k")};
     }
+    pc_ucx_ledger_begin(&fabric->ledger, 0); /* Its own buffers. */
     ucs_status_t status = context_open(
         settings, n, UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP, &side->context);
     if (status != UCS_OK) {
+        pc_ucx_ledger_end(&fabric->ledger);
         side->context = NULL;
         return status;
     }
     status = make_ready(fabric, way);
+    pc_ucx_ledger_end(&fabric->ledger);
     if (status != UCS_OK) {
         if (fabric->probe_mem != NULL) {
             ucp_mem_unmap(side->context, fabric->probe_mem);

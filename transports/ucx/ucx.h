@@ -31,6 +31,7 @@
 #define PC_UCX_UCX_H
 
 #include "blob.h"
+#include "ledger.h"
 
 #include "base/list.h"
 #include "seam/fabric.h"
@@ -73,6 +74,7 @@ struct pc_fabric
     ucp_mem_h probe_mem;
     struct pc_blob hello;
 
+    struct pc_ucx_ledger ledger; /* Of what a kill could leave behind. */
     pthread_mutex_t lock;
     struct pc_list mems;
     struct pc_list kept; /* Deregistered pools that gets may still be served
