@@ -19,6 +19,7 @@ void pc_cluster_beat(const struct pc_cluster *cluster, struct pc_msg_beat *beat)
     beat->self = cluster->members[SELF];
     beat->view = joined ? cluster->view_hash : 0;
     beat->table = joined ? cluster->table_hash : 0;
+    beat->load = cluster->load;
 }
 
 /* Room for n members in the answer; the scratch memory is not state, so it may
@@ -81,6 +82,7 @@ static void fill_table(const struct pc_cluster *cluster, uint64_t asker_view,
 {
     table->view = cluster->view_hash;
     table->table = cluster->table_hash;
+    pc_load_tell(cluster, table);
     if (asker_table == cluster->table_hash) {
         table->same = true;
     } else {

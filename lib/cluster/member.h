@@ -173,6 +173,12 @@ bool pc_cluster_is_dead(const struct pc_cluster *cluster, uint64_t incarnation);
 const struct pc_member *pc_cluster_find(const struct pc_cluster *cluster,
                                         uint64_t incarnation);
 
+/* How much this node has to do, 0..PC_LOAD_MAX: goes out with its beats. */
+void pc_cluster_set_load(struct pc_cluster *cluster, uint8_t load);
+/* The same of a member, as far as it is known here: coarse, and some beats old.
+ */
+uint8_t pc_cluster_load(const struct pc_cluster *cluster, uint64_t incarnation);
+
 /* Gauges of what is bounded, and counts of what the bounds cost. */
 struct pc_cluster_counts
 {

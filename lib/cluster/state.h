@@ -2,10 +2,10 @@
  * state.h - inside of lib/cluster: the state that its files share.
  *
  * member.c steps the machine, beat.c sends beats and pushes tables, answer.c
- * makes the messages, table.c merges what is told, graves.c remembers who never
- * comes back, probe.c suspects the silent, claim.c decides who may have an id,
- * views.c keeps the view and its predecessors, masters.c chooses the masters.
- * Nobody else includes this.
+ * makes the messages, load.c tells who has much to do, table.c merges what is
+ * told, graves.c remembers who never comes back, probe.c suspects the silent,
+ * claim.c decides who may have an id, views.c keeps the view and its
+ * predecessors, masters.c chooses the masters. Nobody else includes this.
  */
 #ifndef PC_CLUSTER_STATE_H
 #define PC_CLUSTER_STATE_H
@@ -44,6 +44,7 @@ struct watch
     uint8_t n_asked;     /* Answers that are still to come. */
     uint8_t n_silent;    /* Others that could not reach it. */
     uint8_t n_rounds;    /* Of questions without any answer. */
+    uint8_t load;        /* By its own word, or a master's. */
     bool claimed;        /* Another node wants its id: does it live? */
     bool unanswered;     /* Claimed, and it did not answer us. */
     bool met;            /* heard_ns is a sign of life. */
@@ -158,6 +159,9 @@ struct pc_cluster
     uint64_t differs;  /* Whose difference did not fit our table, 0: nobody. */
     uint64_t base, wanted; /* Of that difference: from and to. */
 
+    uint8_t load;               /* Our own. */
+    uint64_t busy[PC_BUSY_MAX]; /* For tables: who has much to do. */
+    uint8_t loads[PC_BUSY_MAX];
     struct pc_member *scratch; /* For tables in part. */
     size_t scratch_capacity;
     struct pc_cluster_counts counts;
@@ -240,6 +244,13 @@ void pc_probe_answer(struct pc_cluster *c,
 void pc_probe_unanswered(struct pc_cluster *c, uint64_t incarnation,
                          uint64_t now_ns);
 void pc_probe_heard(struct pc_cluster *c, size_t at, uint64_t now_ns);
+
+/* load.c */
+/* Those with the most to do, for a table. */
+void pc_load_tell(const struct pc_cluster *c, struct pc_msg_table *table);
+/* What a table told of them. */
+void pc_load_learn(struct pc_cluster *c, const struct pc_msg_table *table,
+                   uint64_t from);
 
 /* claim.c */
 /* A node beats that nobody has admitted yet: true if it may be merged, then

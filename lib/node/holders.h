@@ -2,10 +2,13 @@
  * holders.h - which of a value's holders, and in which order.
  *
  * An owner tells a reader of three at most: those on the reader's machine
- * first, then others, beginning somewhere else for each reader, so that readers
- * spread over holders. The reader orders them by what it knows: what it can map
- * before what it cannot, the same machine before others, who answers before who
- * is silent, and who has less of our own work. With the engine's role.
+ * first, then others; among these, those that serve much less (load.h) before
+ * those that serve much more; and beginning somewhere else for each reader, so
+ * that readers spread over holders. Who drains comes last. The reader orders
+ * them by what it knows: who answers before who is silent, who stays before who
+ * drains, the same machine before others, what it can map before what it
+ * cannot, who is less busy, and who has less of our own work. With the engine's
+ * role.
  */
 #ifndef PC_NODE_HOLDERS_H
 #define PC_NODE_HOLDERS_H

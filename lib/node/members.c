@@ -101,6 +101,7 @@ static bool send_beat(struct peercache_node *node, struct pc_peer *peer,
     }
     ask->seed = seed;
     struct pc_msg msg = {.type = PC_MSG_BEAT};
+    pc_load_update(node);
     pc_cluster_beat(node->cluster, &msg.u.beat);
     return ask_start(ask, peer, &msg, node->settings.heartbeat_interval_ns);
 }
@@ -195,6 +196,7 @@ static bool tell_members(struct pc_conn *conn, struct pc_msg_table *table)
         struct pc_msg_table part = *table;
         part.n_members = PC_TABLE_PART;
         part.n_former = 0;
+        part.n_busy = 0;
         if (!tell_part(conn, &part)) {
             return false;
         }
@@ -211,6 +213,7 @@ static bool tell_former(struct pc_conn *conn, struct pc_msg_table *table)
         size_t n = 0;
         part.n_members = 0;
         part.n_former = 0;
+        part.n_busy = 0;
         while (
             part.n_former < table->n_former &&
             (part.n_former == 0 || n + table->former[part.n_former].n_members <=

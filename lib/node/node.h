@@ -19,6 +19,7 @@
 #include "node/config.h"
 #include "node/doubt.h"
 #include "node/holders.h"
+#include "node/load.h"
 #include "node/op.h"
 #include "node/place.h"
 #include "node/publish.h"
@@ -160,6 +161,7 @@ struct peercache_node
     struct pc_compare compare; /* of others' records in our shard. */
     struct pc_purge purge;
     struct pc_doubt doubt;
+    struct pc_load load;  /* Of serving. */
     int32_t hedge_budget; /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];

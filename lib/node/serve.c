@@ -184,6 +184,7 @@ static void serving_free(struct serving *s)
     }
     pc_free(s->pins);
     pc_free(s->pieces);
+    pc_load_end(s->node, s->bytes);
     pc_free(s);
 }
 
@@ -249,6 +250,7 @@ static void serve(struct peercache_node *node, struct pc_conn *conn,
     for (uint32_t i = 0; i < read->n_keys; i++) {
         serve_key(s, &read->records[i], pages, i);
     }
+    pc_load_begin(node, s->bytes);
     struct pc_msg out = {.type = PC_MSG_PAGES, .request = msg->request};
     out.u.pages = *pages;
     if (pc_conn_send(conn, &out, s->pieces, s->n_pins, serving_sent, s) !=

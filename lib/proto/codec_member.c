@@ -173,19 +173,21 @@ void pc_read_hello(struct pc_reader *r, struct pc_msg_hello *m)
 
 void pc_write_beat(struct pc_writer *w, const struct pc_msg_beat *m)
 {
-    pc_writer_array(w, 3);
+    pc_writer_array(w, 4);
     pc_write_member(w, &m->self);
     pc_writer_u64(w, m->view);
     pc_writer_u64(w, m->table);
+    pc_writer_number(w, m->load, PC_LOAD_MAX);
 }
 
 void pc_read_beat(struct pc_reader *r, struct pc_msg_beat *m)
 {
-    uint32_t n_unknown = pc_reader_open(r, 3);
+    uint32_t n_unknown = pc_reader_open(r, 4);
 
     pc_read_member(r, &m->self);
     m->view = pc_reader_u64(r);
     m->table = pc_reader_u64(r);
+    m->load = (uint8_t)pc_reader_number(r, PC_LOAD_MAX);
     pc_reader_close(r, n_unknown);
 }
 

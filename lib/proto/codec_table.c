@@ -164,7 +164,7 @@ static bool is_table(const struct pc_msg_table *m, size_t *n_in_views_p)
     size_t n = 0;
 
     if (m->n_members > PC_NODES_MAX || m->n_former > PC_FORMER_VIEWS_MAX ||
-        (m->same && m->n_members > 0)) {
+        m->n_busy > PC_BUSY_MAX || (m->same && m->n_members > 0)) {
         return false;
     }
     for (uint32_t i = 0; i < m->n_members; i++) {
@@ -202,7 +202,7 @@ void pc_write_table(struct pc_writer *w, const struct pc_msg_table *m)
         pc_writer_fail(w, PEERCACHE_NO_MEMORY);
         return;
     }
-    pc_writer_array(w, 9);
+    pc_writer_array(w, 11);
     pc_writer_u64(w, m->view);
     pc_writer_u64(w, m->table);
     pc_writer_bool(w, m->same);
@@ -212,6 +212,8 @@ void pc_write_table(struct pc_writer *w, const struct pc_msg_table *m)
     pc_writer_u64(w, m->base);
     pc_writer_bool(w, m->more);
     pc_writer_number(w, m->admission, PC_ADMISSION_REFUSED);
+    pc_writer_bytes(w, m->loads, m->n_busy, PC_LOAD_MAX);
+    pc_writer_u64s(w, m->busy, m->n_busy);
     identities_fini(&ids);
 }
 
@@ -280,7 +282,7 @@ static void read_view(struct pc_reader *r, const struct pc_msg_table *m,
 
 void pc_read_table(struct pc_reader *r, struct pc_msg_table *m)
 {
-    uint32_t n_unknown = pc_reader_open(r, 9);
+    uint32_t n_unknown = pc_reader_open(r, 11);
     uint32_t n_strangers;
 
     m->view = pc_reader_u64(r);
@@ -299,5 +301,8 @@ void pc_read_table(struct pc_reader *r, struct pc_msg_table *m)
     m->base = pc_reader_u64(r);
     m->more = pc_reader_bool(r);
     m->admission = (uint8_t)pc_reader_number(r, PC_ADMISSION_REFUSED);
+    m->loads = pc_reader_bytes(r, (struct pc_bounds){0, PC_BUSY_MAX},
+                               PC_LOAD_MAX, &m->n_busy);
+    m->busy = pc_reader_u64s(r, (struct pc_bounds){m->n_busy, m->n_busy});
     pc_reader_close(r, n_unknown);
 }

@@ -31,6 +31,7 @@
 #define PC_REGIONS_MAX       1024 /* Regions of one node. */
 #define PC_RKEY_MAX          512  /* Bytes of one packed rkey. */
 #define PC_FABRIC_ADDR_MAX   4096
+#define PC_BUSY_MAX          32 /* Members in one table that have much to do. */
 #define PC_FORMER_VIEWS_MAX  16 /* Views in one table that are still asked. */
 #define PC_NAME_SPACE_MAX    255
 #define PC_BATCH_MAX         65536 /* Items of one call. */

@@ -110,7 +110,11 @@ struct pc_msg_beat
     struct pc_member self;
     uint64_t view;  /* Hash of the sender's table, 0: has none (a join). */
     uint64_t table; /* Hash over the whole table, states and epochs too. */
+    uint8_t load;   /* How much it serves: 0..PC_LOAD_MAX. */
 };
+
+/* Steps of a member's load, by powers of eight: see node/load.h. */
+#define PC_LOAD_MAX 3
 
 /* A set of members that was a view; only what the ring is made of. */
 struct pc_msg_view
@@ -132,6 +136,9 @@ struct pc_msg_table
                     * is all of it. */
     bool more;     /* A part: what is missing follows on this connection. */
     uint8_t admission; /* enum pc_admission, of the node that beat. */
+    uint32_t n_busy;   /* <= PC_BUSY_MAX: those with the most to do. */
+    uint64_t *busy;    /* Their incarnations, */
+    uint8_t *loads;    /* and loads. */
 };
 
 /* May a node have the id that it beats with? */

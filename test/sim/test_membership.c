@@ -245,6 +245,66 @@ static void parts_without_a_seed_find_each_others_values_again(void **state)
     cluster_destroy(c);
 }
 
+/* How many of the words node `reader` reads from node `holder` by a fresh
+ * lookup. */
+static unsigned read_from(struct cluster *c, int reader, int holder,
+                          const char *words)
+{
+    uint64_t before = cluster_metric(c, holder, PC_METRIC_BYTES_SERVED);
+    assert_int_equal(cluster_do(c, reader, PC_VERB_GET, words), PEERCACHE_OK);
+    return cluster_metric(c, holder, PC_METRIC_BYTES_SERVED) > before;
+}
+
+/* Two hold the same values; one of them serves much, by its own count, and the
+ * owners, who hear of it from the masters, send readers to the other. */
+static void readers_go_to_the_holder_that_serves_less(void **state)
+{
+    static const char words[] = "k0 k1 k2 k3 k4 k5 k6 k7 k8 k9";
+    (void)state;
+    for (int busy = 3; busy < 5; busy++) {
+        struct cluster *c = cluster_create(60 + (uint64_t)busy);
+        struct cluster_op *puts[2];
+        int idle = busy == 3 ? 4 : 3;
+        cluster_start_all(c, 8,
+                          FAST " location_cache=0 read_mode=served "
+                               "max_masters=2 data_replicas=2");
+        for (int i = 0; i < 2; i++) {
+            puts[i] = cluster_begin_verb(c, 3 + i, PC_VERB_PUT, words);
+        }
+        cluster_wait(puts[0]);
+        cluster_wait(puts[1]);
+        assert_int_equal(cluster_metric(c, 3, PC_METRIC_WRITE_STORED), 10);
+        assert_int_equal(cluster_metric(c, 4, PC_METRIC_WRITE_STORED), 10);
+        for (int k = 0; k < 40; k++) {
+            pc_metrics_add(&c->nodes[busy].node->metrics,
+                           PC_METRIC_BYTES_SERVED, 50 << 20); /* 500 MiB/s */
+            cluster_run(c, 100 * PC_MS);
+        }
+        for (int i = 0; i < 8; i++) {
+            peercache_node_t *node = c->nodes[i].node;
+            assert_int_equal(
+                pc_cluster_load(node->cluster, c->nodes[busy].incarnation), 2);
+            assert_int_equal(
+                pc_cluster_load(node->cluster, c->nodes[idle].incarnation), 0);
+        }
+        for (int reader = 5; reader < 8; reader++) {
+            assert_int_equal(read_from(c, reader, busy, words), 0);
+            assert_int_equal(read_from(c, reader, idle, words), 1);
+        }
+        /* It has nothing to do any more: both are as good. */
+        cluster_run(c, 3 * PC_S);
+        assert_int_equal(pc_cluster_load(c->nodes[7].node->cluster,
+                                         c->nodes[busy].incarnation),
+                         0);
+        unsigned n = 0;
+        for (int reader = 5; reader < 8; reader++) {
+            n += read_from(c, reader, busy, words);
+        }
+        assert_true(n > 0);
+        cluster_destroy(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +314,7 @@ int main(void)
         cmocka_unit_test(a_busy_node_does_not_lose_its_id_to_a_newcomer),
         cmocka_unit_test(
             what_a_draining_node_holds_is_found_and_it_owns_nothing),
+        cmocka_unit_test(readers_go_to_the_holder_that_serves_less),
         cmocka_unit_test(a_broken_link_changes_no_view),
         cmocka_unit_test(parts_without_a_seed_find_each_others_values_again),
     };

@@ -470,7 +470,7 @@ static void the_dead_are_remembered_long_after(void **state)
     assert_true(pc_cluster_is_dead(net.nodes[0].cluster, 5));
     assert_null(pc_cluster_find(net.nodes[0].cluster, 5));
     /* Its beat from the grave makes it known again, so the answer tells it. */
-    struct pc_msg_beat beat = {x, 7, 7};
+    struct pc_msg_beat beat = {x, 7, 7, 0};
     struct pc_cluster_event event = {
         .type = PC_CLUSTER_BEAT, .peer = 5, .beat = &beat};
     step(&net, 0, event);

@@ -56,6 +56,9 @@ static inline void same_table(struct pc_msg_table *a,
         assert_memory_equal(&view, &b->former[i], sizeof(view));
     }
     a->former = b->former;
+    assert_int_equal(a->n_busy, b->n_busy);
+    SAME_ARRAY(a->busy, b->busy, a->n_busy);
+    SAME_ARRAY(a->loads, b->loads, a->n_busy);
 }
 
 static inline void same_about_keys(struct pc_msg *a, const struct pc_msg *b)

@@ -227,11 +227,11 @@ static void unknown_fields_of_a_member_are_skipped(void **state)
     size_t len = golden(PC_MSG_BEAT, bytes);
 
     (void)state;
-    /* The member is followed by two numbers of one byte each. */
+    /* The member is followed by three numbers of one byte each. */
     assert_int_equal(bytes[PC_MSG_HEADER_SIZE + 1], 0x99);
     bytes[PC_MSG_HEADER_SIZE + 1] = 0x9a;
-    memmove(bytes + len - 1, bytes + len - 2, 2);
-    bytes[len - 2] = 0xc0;
+    memmove(bytes + len - 2, bytes + len - 3, 3);
+    bytes[len - 3] = 0xc0;
     put_length(bytes, len + 1);
     assert_int_equal(decode(bytes, len + 1), PEERCACHE_OK);
 }

@@ -23,6 +23,8 @@ struct samples
     uint64_t numbers[3][3];
     uint64_t sums[2][PC_SUMMARY_RANGES];
     uint8_t fabric[5], rkey[3];
+    uint64_t busy[2];
+    uint8_t loads[2];
 };
 
 static inline struct pc_member sample_member(unsigned i)
@@ -117,6 +119,10 @@ static inline void samples_init(struct samples *s)
     s->viewed[3] = sample_viewed(0, PC_MEMBER_DEAD);
     s->views[0] = (struct pc_msg_view){0xf1, 2, s->viewed};
     s->views[1] = (struct pc_msg_view){0xf2, 2, s->viewed + 2};
+    s->busy[0] = 0x1122334455667700u;
+    s->busy[1] = 0x1122334455667702u;
+    s->loads[0] = PC_LOAD_MAX;
+    s->loads[1] = 2;
 }
 
 static inline void sample_hello(struct samples *s, struct pc_msg_hello *m)
@@ -242,6 +248,7 @@ static inline void sample_make(struct samples *s, enum pc_msg_type type,
         m->u.beat.self = s->members[2];
         m->u.beat.view = 0x76;
         m->u.beat.table = 0x77;
+        m->u.beat.load = 2;
         break;
     case PC_MSG_TABLE:
         m->u.table.view = 0x78;
@@ -253,6 +260,9 @@ static inline void sample_make(struct samples *s, enum pc_msg_type type,
         m->u.table.base = 0x7a;
         m->u.table.more = true;
         m->u.table.admission = PC_ADMISSION_REFUSED;
+        m->u.table.n_busy = 2;
+        m->u.table.busy = s->busy;
+        m->u.table.loads = s->loads;
         break;
     case PC_MSG_REGION:
         m->u.region = s->regions[0];
