@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 IMAGE=$1
 shift
 OUT=$PWD/build/rdma
-TARGETS="peercache_ucx peercache_tls test_conformance_fabric_ucx"
+TARGETS="peercache_ucx peercache_tls test_conformance_fabric_ucx test_integration_carriers"
 mkdir -p "$OUT/guest"
 cp ci/rdma/guest/*.sh "$OUT/guest/"
 export OUT IMAGE JOBS="${JOBS:-2}" TARGETS="$TARGETS $*"

@@ -40,3 +40,5 @@ done
 name=$(readelf -d "$TARGET/ucx/libuct_ib.so.0" |
     sed -n 's/.*\[\(libibverbs-[^]]*\)\].*/\1/p')
 ln -s /usr/lib/x86_64-linux-gnu/libibverbs.so.1 "$TARGET/$name"
+# The libraries say it only when they run.
+grep -aoE -m 1 '1\.[0-9]+\.[0-9]+' "$TARGET/libucp.so.0" | head -n 1 >"$TARGET/version"

@@ -527,6 +527,9 @@ static bool obey(peercache_node_t **node_p, char *line, char *out,
         do_batch(*node_p, PC_VERB_GET, line + 4, out, out_len);
     } else if (strncmp(line, "remove ", 7) == 0) {
         do_batch(*node_p, PC_VERB_REMOVE, line + 7, out, out_len);
+    } else if (strcmp(line, "stop") == 0) {
+        peercache_node_destroy(*node_p);
+        *node_p = NULL;
     } else if (strcmp(line, "end") == 0) {
         peercache_node_destroy(*node_p);
         *node_p = NULL;

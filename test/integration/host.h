@@ -132,7 +132,8 @@ void host_is_child(void);
 
 /*
  * Peers know: "start <settings>", "ready", "put <prefix> <n> <len>",
- * "get <prefix> <n> <len>", "remove <prefix> <n>", "end". A test's own: the
+ * "get <prefix> <n> <len>", "remove <prefix> <n>", "stop" (its node ends, it
+ * does not), "end". A test's own: the
  * answer goes to out, a line without its end.
  */
 typedef bool (*peer_command_fn)(peercache_node_t *node, char *line, char *out,

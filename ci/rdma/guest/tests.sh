@@ -1,15 +1,14 @@
 #!/bin/bash
-# In the guest: the tests, each within its time.
-export PEERCACHE_UCX_MODULE=/out/lib/peercache/libpeercache_ucx.so
-ucx_info -v | head -1
-run() { # name, seconds, command
-    local name=$1 limit=$2 begin status
-    shift 2
-    echo "== begin $name"
-    begin=$(date +%s%N)
-    timeout --kill-after=5 "$limit" "$@" </dev/null 2>&1
-    status=$?
-    echo "== end $name status $status after $((($(date +%s%N) - begin) / 1000000)) ms"
-}
-run pingpong 20 bash -c 'ibv_devices; show_gids; (timeout 15 ibv_rc_pingpong -d rxe0 -g 1 -n 20 >/dev/null &) ; sleep 1; ibv_rc_pingpong -d rxe0 -g 1 -n 20 10.0.9.1'
-run conformance-1.18 150 /out/test/conformance/test_conformance_fabric_ucx verbs
+# In the guest: over verbs, with both versions of UCX.
+. /out/guest/lib.sh
+own=$(ucx_info -v | sed -n 's/.*version: //p')
+export PC_TEST_CARRIER=verbs
+[ ! -d $OTHER_UCX ] || export PC_TEST_OTHER_UCX=$OTHER_UCX
+run "conformance verbs $own" 120 $CONFORMANCE verbs
+run "carriers verbs $own" 90 $CARRIERS
+[ -d $OTHER_UCX ] || exit 0
+other=$(cat $OTHER_UCX/version)
+use_other_ucx
+unset PC_TEST_OTHER_UCX
+run "processes verbs $other" 60 $CONFORMANCE processes verbs
+run "carriers verbs $other" 90 $CARRIERS

@@ -1,0 +1,26 @@
+# Read by the other scripts: how a program of tests is run, and what is said
+# around it, for ci/rdma/results.py to read.
+OUT=/out
+export PEERCACHE_UCX_MODULE=$OUT/lib/peercache/libpeercache_ucx.so
+CONFORMANCE=$OUT/test/conformance/test_conformance_fabric_ucx
+CARRIERS=$OUT/test/integration/test_integration_carriers
+OTHER_UCX=$OUT/ucx-other
+
+# What is not simply late fails twice.
+run() { # name, seconds, command
+    local name=$1 limit=$2 begin status
+    shift 2
+    for _ in 1 2; do
+        echo "== begin $name"
+        begin=$(date +%s%N)
+        timeout --kill-after=5 "$limit" "$@" </dev/null 2>&1
+        status=$?
+        echo "== end $name status $status after $((($(date +%s%N) - begin) / 1000000)) ms"
+        [ $status -eq 0 ] && break
+    done
+}
+
+# Programs that follow take the other version of UCX.
+use_other_ucx() {
+    export LD_LIBRARY_PATH=$OTHER_UCX UCX_MODULE_DIR=$OTHER_UCX/ucx
+}
