@@ -83,6 +83,10 @@ static void print_status(const json_t *info)
            (long long)cli_integer(pool, "values"),
            (long long)cli_integer(pool, "regions"),
            is_true(pool, "registering") ? ", growing" : "");
+    const json_t *placement = json_object_get(info, "placement");
+    printf("placement   NUMA node %s, engine on CPUs %s: %s\n",
+           cli_text(placement, "numa_nodes"),
+           cli_text(placement, "engine_cpus"), cli_text(placement, "why"));
     printf("directory   %lld records, %s\n",
            (long long)cli_integer(directory, "records"),
            cli_size(cli_integer(directory, "bytes"), size, sizeof(size)));
