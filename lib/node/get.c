@@ -288,7 +288,8 @@ static void add_place(struct pc_op_item *state, const struct pc_record *record)
 }
 
 /* A retract may be on its way to one owner for longer than to another: the
- * record of a place that has just proved stale is no answer the second time.
+ * record of a place that has just proved stale is no answer the second time,
+ * nor is one that there is no way to.
  * Nor is a value of another length one while an owner that was not asked may
  * know of ours (rule 5). */
 static bool is_spent(struct pc_lookup *lookup, uint32_t i,
@@ -352,7 +353,8 @@ static void lookup_ended(struct pc_lookup *lookup, uint32_t i,
     }
     /* One more lookup is worth it only after a place of this one failed. */
     if (state->n_places == 0 ||
-        (state->flags & (PC_ITEM_STALE | PC_ITEM_PEER_DOWN)) != 0) {
+        (state->flags &
+         (PC_ITEM_STALE | PC_ITEM_PEER_DOWN | PC_ITEM_NO_PATH)) != 0) {
         state->flags |= PC_ITEM_RELOOKED;
     }
     state->state = PC_ITEM_READY;
@@ -375,8 +377,8 @@ static void lookup_finished(struct pc_lookup *lookup)
 static bool take_cached(struct peercache_op *op, struct pc_op_item *state)
 {
     struct pc_record record;
-    if ((state->flags &
-         (PC_ITEM_RELOOKED | PC_ITEM_STALE | PC_ITEM_FROM_CACHE)) != 0 ||
+    if ((state->flags & (PC_ITEM_RELOOKED | PC_ITEM_STALE | PC_ITEM_NO_PATH |
+                         PC_ITEM_FROM_CACHE)) != 0 ||
         !pc_cache_get(op->node->cache, state->digest, op->started_ns,
                       &record) ||
         record.length != state->length ||
@@ -475,6 +477,7 @@ static enum pc_read_way choose(struct peercache_op *op, uint32_t i,
         }
         if (way == PC_WAY_NONE) {
             state->flags |= PC_ITEM_NO_PATH;
+            state->places[state->at].length = 0; /* Spent: see is_spent. */
             next_place(op, i);
             continue;
         }
@@ -527,13 +530,14 @@ static void serve_group(struct peercache_op *op, struct pc_peer *peer,
 }
 
 /* One READY item without a place: a fresh lookup, once, else a miss. A cached
- * place knows of one holder only. */
+ * place knows of one holder only, and where a mode is forced, an owner that was
+ * not asked may know of a holder that there is a way to (rule 5). */
 static void no_place(struct peercache_op *op, uint32_t i)
 {
     struct pc_op_item *state = &op->state[i];
     if ((state->flags & PC_ITEM_RELOOKED) == 0 &&
-        (state->flags &
-         (PC_ITEM_STALE | PC_ITEM_PEER_DOWN | PC_ITEM_FROM_CACHE)) != 0) {
+        (state->flags & (PC_ITEM_STALE | PC_ITEM_PEER_DOWN | PC_ITEM_NO_PATH |
+                         PC_ITEM_FROM_CACHE)) != 0) {
         state->state = PC_ITEM_LOOKUP;
         op->again = true;
     } else {

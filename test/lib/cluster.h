@@ -42,6 +42,7 @@ struct cluster_node
     bool is_cut; /* From somebody, by the test. */
     bool is_slow;
     bool drains;
+    bool rested; /* The checker's. */
     unsigned machine;
     int32_t ppm; /* Its clock is wrong by so much. */
     struct pc_sim_host *host;
@@ -254,7 +255,6 @@ void cluster_check_step(struct cluster *c);
  * is down, with no former views to ask and nothing to move. */
 bool cluster_is_settled(const struct cluster *c);
 /* Everything has ended and nothing is left: I9, and every slot's bytes. */
-bool cluster_is_at_rest(struct cluster *c, const char **what_p);
 void cluster_check_rest(struct cluster *c);
 /* The directory says exactly what the pools hold (no node was held dead by
  * mistake in this run). */

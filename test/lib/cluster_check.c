@@ -353,31 +353,43 @@ static const char *left_in_node(const struct cluster_node *n)
     return left_in_store(n);
 }
 
-bool cluster_is_at_rest(struct cluster *c, const char **what_p)
+static const char *left_here(struct cluster *c, int i)
 {
-    *what_p = NULL;
-    if (!pc_list_is_empty(&c->ops)) {
-        *what_p = "operations of the test";
+    const struct cluster_node *n = &c->nodes[i];
+    if (n->state == CLUSTER_DOWN) {
+        return NULL;
     }
-    for (int i = 0; i < c->n_nodes_max && *what_p == NULL; i++) {
-        const struct cluster_node *n = &c->nodes[i];
-        if (n->state != CLUSTER_DOWN) {
-            *what_p = n->state == CLUSTER_CLOSING ? "a closing node"
-                                                  : left_in_node(n);
-        }
-    }
-    return *what_p == NULL;
+    return n->state == CLUSTER_CLOSING ? "a closing node" : left_in_node(n);
 }
 
-/* Heartbeats are requests too, so there is no rest for long: wait for a moment
- * in which nothing is left. */
+/* Heartbeats are requests too, so there is no rest for long, and with a seed
+ * that takes no connections hardly any: wait for a moment of each node in which
+ * nothing of it is left. */
 void cluster_check_rest(struct cluster *c)
 {
-    const char *what;
     uint64_t limit = cluster_now(c) + 60 * PC_S;
-    while (!cluster_is_at_rest(c, &what)) {
+    int n_resting = 0;
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        c->nodes[i].rested = false;
+    }
+    for (;;) {
+        bool any_ops = !pc_list_is_empty(&c->ops);
+        const char *what = any_ops ? "operations of the test" : NULL;
+        n_resting = 0;
+        for (int i = 0; i < c->n_nodes_max; i++) {
+            struct cluster_node *n = &c->nodes[i];
+            const char *left =
+                n->rested && n->state == CLUSTER_UP ? NULL : left_here(c, i);
+            n->rested = left == NULL && !any_ops;
+            n_resting += n->rested;
+            what = left != NULL ? left : what;
+        }
+        if (what == NULL) {
+            return;
+        }
         if (cluster_now(c) >= limit) {
-            cluster_fail(c, "I9: %s are left", what);
+            cluster_fail(c, "I9: %s are left, %d of %d nodes are at rest", what,
+                         n_resting, c->n_nodes_max);
         }
         cluster_step(c, limit);
     }

@@ -514,7 +514,7 @@ static void another_length_is_no_answer_while_an_owner_was_not_asked(
     (void)state;
     static const char *const owners[] = {"bc", "cb"};
     for (unsigned s = 0; s < 2; s++) {
-        struct cluster *c = cluster_create(60 + s);
+        struct cluster *c = cluster_create(60);
         char word[16];
         cluster_start_all(c, 5, FAST "directory_replicas=2");
         cluster_pick_word(c, 3, 'm', "bc", "ade", word);
@@ -533,6 +533,46 @@ static void another_length_is_no_answer_while_an_owner_was_not_asked(
         }
         assert_int_equal(do_version(c, 3, PC_VERB_GET, word, 0)->result,
                          PEERCACHE_OK);
+        cluster_check_rest(c);
+        cluster_destroy(c);
+    }
+}
+
+/* The same with a holder on another machine, of a reader that only maps. */
+static void a_holder_without_a_way_is_no_answer_while_an_owner_was_not_asked(
+    void **state)
+{
+    (void)state;
+    static const char *const owners[] = {"bc", "cb"};
+    for (unsigned s = 0; s < 2; s++) {
+        struct cluster *c = cluster_create(62);
+        char word[16];
+        for (unsigned i = 0; i < 5; i++) {
+            cluster_start(c, (int)i, i == 4 ? 3 : i,
+                          i == 3 ? FAST "read_mode=mapped" : FAST);
+        }
+        cluster_settle(c, 30 * PC_S);
+        cluster_pick_word(c, 3, 'm', "bc", "ade", word);
+        /* Nobody tells node e of what a has, so that e stores it too. */
+        struct pc_digest digest = cluster_digest(c, 3, word);
+        struct pc_record far_one;
+        struct pc_record near_one;
+        assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, word), PEERCACHE_OK);
+        for (int i = 1; i <= 2; i++) {
+            struct pc_shard *shard = c->nodes[i].node->shard;
+            assert_int_equal(pc_shard_lookup(shard, digest, &far_one, 1), 1);
+            assert_true(pc_shard_retract(shard, &far_one));
+        }
+        assert_int_equal(cluster_do(c, 4, PC_VERB_PUT, word), PEERCACHE_OK);
+        for (int i = 1; i <= 2; i++) {
+            struct pc_shard *shard = c->nodes[i].node->shard;
+            assert_int_equal(pc_shard_lookup(shard, digest, &near_one, 1), 1);
+            assert_int_equal(pc_shard_publish(shard, &far_one), PEERCACHE_OK);
+        }
+        assert_true(near_one.incarnation == c->nodes[4].incarnation);
+        assert_true(pc_shard_retract(c->nodes[owners[s][0] - 'a'].node->shard,
+                                     &near_one));
+        assert_int_equal(cluster_do(c, 3, PC_VERB_GET, word), PEERCACHE_OK);
         cluster_check_rest(c);
         cluster_destroy(c);
     }
@@ -561,6 +601,8 @@ int main(void)
         cmocka_unit_test(nodes_that_do_not_find_their_seeds_work_alone),
         cmocka_unit_test(
             another_length_is_no_answer_while_an_owner_was_not_asked),
+        cmocka_unit_test(
+            a_holder_without_a_way_is_no_answer_while_an_owner_was_not_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
