@@ -32,6 +32,9 @@ static bool header_says_so(struct peercache_op *op,
                                    record->length, &header, &bytes) &&
                  pc_slot_matches(header, &want);
     pc_mappings_release(m);
+    if (there) {
+        pc_uses_note(op->node, record->incarnation, record->digest);
+    }
     return there;
 }
 

@@ -112,6 +112,7 @@ static bool copy_cached(struct peercache_op *op, size_t i)
         return false; /* The engine looks again, and finds out why. */
     }
     pc_metrics_add(&node->metrics, PC_METRIC_LOOKUPS_SAVED, 1);
+    pc_uses_note(node, record.incarnation, state->digest);
     op->items[i].value_len = state->length;
     pc_op_item_done(op, i, PEERCACHE_OK, PEERCACHE_FROM_MAPPED);
     return true;
@@ -151,13 +152,16 @@ bool pc_get_caller(struct peercache_op *op)
 /* The copier's part: items whose holder is mapped. */
 bool pc_get_copy(struct peercache_op *op)
 {
-    for (size_t i = 0; i < op->n_items; i++) {
+    for (size_t n = 0; n < op->n_items; n++) {
+        size_t i = in_order(op, n);
         struct pc_op_item *state = &op->state[i];
         if (state->state != PC_ITEM_COPY || is_late(op)) {
             continue;
         }
         switch (copy_mapped(op, i, &state->places[state->at])) {
         case COPIED:
+            pc_uses_note(op->node, state->places[state->at].incarnation,
+                         state->digest);
             op->items[i].value_len = state->length;
             pc_op_item_done(op, i, PEERCACHE_OK, PEERCACHE_FROM_MAPPED);
             break;

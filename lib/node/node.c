@@ -116,6 +116,7 @@ static unsigned node_idle(void *arg)
     unsigned work = pc_op_advance_all(node);
     work += pc_publish_step(node);
     pc_doubt_step(node);
+    pc_uses_step(node);
     if (node->manual) {
         work += pc_pool_drain_gone(node);
         work += pc_threads_manual(node);
@@ -284,6 +285,7 @@ static void init_engine(struct peercache_node *node)
     pc_compare_init(node);
     pc_purge_init(node);
     pc_doubt_init(node);
+    pc_uses_init(node);
     node->hedge_budget = PC_HEDGE_BUDGET_MAX;
 }
 
@@ -736,6 +738,7 @@ void pc_node_free(peercache_node_t *node)
     pc_compare_fini(node);
     pc_purge_fini(node);
     pc_doubt_fini(node);
+    pc_uses_fini(node);
     /* Gets that are still under way end with the fabric, and with them what
      * they land in. */
     bool landing = node->bounce.n_free != PC_BOUNCE_CHUNKS;

@@ -28,6 +28,7 @@
 #include "node/repair.h"
 #include "node/resolver.h"
 #include "node/rings.h"
+#include "node/uses.h"
 #include "obs/histogram.h"
 #include "obs/metrics.h"
 #include "store/store.h"
@@ -162,6 +163,7 @@ struct peercache_node
     struct pc_purge purge;
     struct pc_doubt doubt;
     struct pc_load load;  /* Of serving. */
+    struct pc_uses uses;
     int32_t hedge_budget; /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];

@@ -46,6 +46,9 @@ static bool neighbour_has_it(struct peercache_op *op, size_t i)
                                    &header, &bytes) &&
                  pc_slot_matches(header, &want);
     pc_mappings_release(m);
+    if (there) {
+        pc_uses_note(node, record.incarnation, record.digest);
+    }
     return there;
 }
 

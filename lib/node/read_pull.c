@@ -107,6 +107,7 @@ static void judge(struct pull *p, struct peercache_op *op)
                    p->record.checksum) {
         pc_get_item_corrupt(op, p->item);
     } else {
+        pc_uses_note(op->node, p->record.incarnation, p->record.digest);
         pc_get_item_ok(op, p->item, PEERCACHE_FROM_ONE_SIDED);
     }
 }

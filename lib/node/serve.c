@@ -425,6 +425,9 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
     case PC_MSG_DOUBT:
         pc_doubt_asked(node, conn, msg);
         break;
+    case PC_MSG_USED:
+        pc_uses_heard(node, msg);
+        break;
     case PC_MSG_TOUCH:
         on_touch(node, conn, msg);
         break;

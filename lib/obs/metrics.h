@@ -59,6 +59,12 @@
     X(READ_FAILED_PEER, COUNTER, "read_failures_total", "cause=\"peer_down\"", \
       "places found whose read failed")                                        \
     X(WRITE_REQUESTS, COUNTER, "write_requests_total", "", "values put")       \
+    X(USES_TOLD, COUNTER, "uses_total", "side=\"reader\"",                     \
+      "reads without the holder that it was told of later")                    \
+    X(USES_HEARD, COUNTER, "uses_total", "side=\"holder\"",                    \
+      "reads without the holder that it was told of later")                    \
+    X(USES_DROPPED, COUNTER, "uses_dropped_total", "",                         \
+      "of these, what found no room in a notice")                              \
     X(WRITE_STORED, COUNTER, "writes_stored_total", "", "values stored")       \
     X(WRITE_SKIPPED, COUNTER, "writes_skipped_total", "",                      \
       "puts skipped because a confirmed holder has the value")                 \

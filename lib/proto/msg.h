@@ -63,7 +63,8 @@
     X(BECAUSE, 31, because)       /* Answer. */                                \
     X(PROMOTE, 32, read)          /* Request: from your disk into the pool. */ \
     X(PROMOTED, 33, promoted)     /* Answer. */                                \
-    X(PROGRESS, 34, ping)         /* Notice: your read waits for my disk. */
+    X(PROGRESS, 34, ping)         /* Notice: your read waits for my disk. */   \
+    X(USED, 35, remove)           /* Notice: I read these from your pool. */
 
 enum pc_msg_type {
 #define PC_MSG_ENUM(name, value, suffix) PC_MSG_##name = (value),

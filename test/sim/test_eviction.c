@@ -150,6 +150,79 @@ static void exists_refreshes_what_it_finds(void **state)
     }
 }
 
+/* On one machine if memory is to be mapped. */
+static struct cluster *two_nodes(uint64_t seed, const char *way,
+                                 const char *settings)
+{
+    struct cluster *c = cluster_create(seed);
+    cluster_start(c, 0, 0, settings);
+    cluster_start(c, 1, strcmp(way, "mapped") != 0, settings);
+    cluster_settle(c, 30 * PC_S);
+    return c;
+}
+
+/* Another node reads the first eight again and again, by a way that the holder
+ * does not notice; with ways, how many of them outlive many puts. */
+static unsigned read_beside_puts(const char *way, const char *policy,
+                                 uint64_t *n_heard)
+{
+    char settings[192];
+    (void)snprintf(settings, sizeof(settings),
+                   "%s eviction_policy=%s read_mode=%s", small_pool, policy,
+                   way);
+    struct cluster *c = two_nodes(67, way, settings);
+    put_batches(c, 0, 2);
+    unsigned there;
+    for (unsigned i = 0; i < 30; i++) {
+        (void)cluster_do(c, 1, PC_VERB_GET, "m0 m1 m2 m3 m4 m5 m6 m7");
+        cluster_run(c, 60 * PC_MS); /* The notice goes after 50 ms. */
+        put_batches(c, 100 + 8 * i, 1);
+    }
+    unsigned n_left = run_of(c, 0, 8, &there);
+    assert_int_equal(run_of(c, 8, 8, &there), 0);
+    *n_heard = cluster_metric(c, 0, PC_METRIC_USES_HEARD);
+    assert_int_equal(cluster_metric(c, 1, PC_METRIC_USES_TOLD), *n_heard);
+    cluster_run(c, PC_S);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+    return n_left;
+}
+
+static void what_others_read_without_the_holder_stays(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {"mapped", "one-sided"};
+    static const char *const policies[] = {"lru", "s3fifo"};
+    for (unsigned w = 0; w < 2; w++) {
+        for (unsigned p = 0; p < 2; p++) {
+            uint64_t n_heard;
+            assert_int_equal(read_beside_puts(ways[w], policies[p], &n_heard),
+                             8);
+            assert_int_equal(n_heard, 30 * 8);
+        }
+    }
+}
+
+static void many_reads_of_a_value_are_told_once(void **state)
+{
+    (void)state;
+    struct cluster *c = two_nodes(68, "mapped",
+                                  "global_segment_size=2mib region_size=2mib "
+                                  "read_mode=mapped");
+    put_batches(c, 0, 1);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(cluster_do(c, 1, PC_VERB_GET, "m0 m1"), PEERCACHE_OK);
+    }
+    cluster_run(c, 100 * PC_MS);
+    uint64_t n = cluster_metric(c, 0, PC_METRIC_USES_HEARD);
+    assert_true(n >= 2 && n <= 8);
+    /* Who reads nothing says nothing. */
+    cluster_run(c, PC_S);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_USES_HEARD), n);
+    assert_int_equal(cluster_metric(c, 1, PC_METRIC_USES_DROPPED), 0);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +230,8 @@ int main(void)
         cmocka_unit_test(a_retract_alone_goes_after_a_moment),
         cmocka_unit_test(the_tail_of_a_chain_goes_first),
         cmocka_unit_test(exists_refreshes_what_it_finds),
+        cmocka_unit_test(what_others_read_without_the_holder_stays),
+        cmocka_unit_test(many_reads_of_a_value_are_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

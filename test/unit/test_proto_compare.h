@@ -153,6 +153,7 @@ static inline void same_about_keys(struct pc_msg *a, const struct pc_msg *b)
                    b->u.because.n_holders);
         break;
     case PC_MSG_REMOVE:
+    case PC_MSG_USED:
         assert_int_equal(a->u.remove.n_keys, b->u.remove.n_keys);
         SAME_ARRAY(a->u.remove.digests, b->u.remove.digests,
                    b->u.remove.n_keys);

@@ -149,6 +149,7 @@ static struct pc_msg about_keys(struct large *l, enum pc_msg_type type,
         msg.u.pages.checksums = l->numbers;
         break;
     case PC_MSG_REMOVE:
+    case PC_MSG_USED:
         msg.u.remove.n_keys = n;
         msg.u.remove.digests = l->digests;
         break;
@@ -161,8 +162,8 @@ static struct pc_msg about_keys(struct large *l, enum pc_msg_type type,
 }
 
 static const enum pc_msg_type requests[] = {
-    PC_MSG_LOOKUP, PC_MSG_PUBLISH, PC_MSG_TOUCH,
-    PC_MSG_READ,   PC_MSG_REMOVE,  PC_MSG_PROMOTE,
+    PC_MSG_LOOKUP, PC_MSG_PUBLISH, PC_MSG_TOUCH, PC_MSG_READ,
+    PC_MSG_REMOVE, PC_MSG_PROMOTE, PC_MSG_USED,
 };
 static const enum pc_msg_type answers[] = {
     PC_MSG_FOUND, PC_MSG_PUBLISHED, PC_MSG_TOUCHED,

@@ -203,6 +203,7 @@ static inline void sample_about_keys(struct samples *s, struct pc_msg *m)
             0x75, 3, s->statuses, s->numbers[0], s->numbers[1], s->numbers[2]};
         break;
     case PC_MSG_REMOVE:
+    case PC_MSG_USED:
         m->u.remove = (struct pc_msg_remove){3, s->digests};
         break;
     case PC_MSG_WHY:
