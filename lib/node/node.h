@@ -162,7 +162,7 @@ struct peercache_node
     struct pc_compare compare; /* of others' records in our shard. */
     struct pc_purge purge;
     struct pc_doubt doubt;
-    struct pc_load load;  /* Of serving. */
+    struct pc_load load; /* Of serving. */
     struct pc_uses uses;
     int32_t hedge_budget; /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
