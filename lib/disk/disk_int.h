@@ -162,6 +162,7 @@ struct pc_disk
     uint64_t free_bytes; /* Of the file system, when last looked at. */
 
     bool recovering;
+    bool blind; /* A tombstone found no memory: nothing older is indexed. */
     uint64_t recovery_began_ns, check_at_ns, unlink_at_ns;
     enum pc_disk_state state;
     enum pc_disk_result failure;

@@ -135,7 +135,8 @@ static bool assign(struct pc_disk *disk, struct pc_disk_worker *worker,
 {
     bool is_remove = request->kind == PC_DISK_REQUEST_REMOVE;
     if (!is_remove) {
-        bool full = disk->index.n_used >= disk->params.max_records;
+        bool full = request->kind == PC_DISK_REQUEST_WRITE &&
+                    disk->n_records >= disk->params.max_records;
         request->result = full ? PC_DISK_NO_SPACE : PC_DISK_NO_MEMORY;
         request->item = full ? PC_DISK_NONE
                              : pc_disk_index_add(&disk->index, request->digest);

@@ -29,18 +29,19 @@ static bool is_there(const struct pc_disk *disk,
     return item->segment == segment->slot && item->at == entry->at;
 }
 
-/* Whatever is in the index already and lies later in the log wins. */
-static void take_entry(struct pc_disk *disk, struct pc_disk_segment *segment,
+/* Whatever is in the index already and lies later in the log wins. False: a
+ * tombstone had to be left out, so nothing older may be taken over. */
+static bool take_entry(struct pc_disk *disk, struct pc_disk_segment *segment,
                        const struct pc_disk_entry *entry)
 {
     bool is_mark = entry->kind == PC_DISK_TOMBSTONE;
     if (is_there(disk, segment, entry) ||
-        disk->index.n_used >= disk->params.max_records) {
-        return;
+        (!is_mark && disk->n_records >= disk->params.max_records)) {
+        return true;
     }
     uint32_t id = pc_disk_index_add(&disk->index, entry->digest);
     if (id == PC_DISK_NONE) {
-        return;
+        return !is_mark;
     }
     struct pc_disk_item *item = pc_disk_index_item(&disk->index, id);
     item->checksum = entry->checksum;
@@ -50,6 +51,7 @@ static void take_entry(struct pc_disk *disk, struct pc_disk_segment *segment,
     item->names_len = entry->names_len;
     item->state = is_mark ? PC_DISK_MARK : PC_DISK_PENDING;
     pc_disk_settle(disk, id);
+    return true;
 }
 
 /* From the end on, so that a tombstone is known before what it stands
@@ -63,11 +65,13 @@ static void take_entries(struct pc_disk *disk, struct pc_disk_segment *segment,
     while (more) {
         pc_disk_lock(disk);
         for (size_t n = 0; n < SLICE && i > 0; n++, i--) {
-            if (segment->state == PC_DISK_DOOMED) {
-                i = 0; /* Cleared meanwhile. */
+            if (segment->state == PC_DISK_DOOMED || disk->blind) {
+                i = 0; /* Cleared meanwhile, or no memory. */
                 break;
             }
-            take_entry(disk, segment, &entries->entry[i - 1]);
+            if (!take_entry(disk, segment, &entries->entry[i - 1])) {
+                disk->blind = true;
+            }
             n_marks += entries->entry[i - 1].kind == PC_DISK_TOMBSTONE ? 1 : 0;
         }
         more = i > 0;
@@ -352,6 +356,7 @@ bool pc_disk_recover(struct pc_disk *disk)
 {
     pc_disk_lock(disk);
     bool recovering = disk->recovering;
+    bool blind = disk->blind;
     struct pc_disk_segment *segment = recovering ? newest_found(disk) : NULL;
     if (segment != NULL) {
         segment->n_refs++;
@@ -364,7 +369,11 @@ bool pc_disk_recover(struct pc_disk *disk)
         finish(disk);
         return true;
     }
-    recover_segment(disk, segment);
+    if (blind) {
+        leave_unread(disk, segment);
+    } else {
+        recover_segment(disk, segment);
+    }
     pc_disk_lock(disk);
     disk->counts.segments_indexed++;
     pc_disk_unref(disk, segment);

@@ -295,7 +295,8 @@ bool pc_disk_scan(const struct pc_disk_source *source,
                                       (uint32_t)record.length,
                                       (uint16_t)names_len,
                                       (uint16_t)record.kind};
-        if (!value_is_right(&w, at + PC_DISK_RECORD_BYTES + names_len,
+        if (record.kind == PC_DISK_VALUE &&
+            !value_is_right(&w, at + PC_DISK_RECORD_BYTES + names_len,
                             &record)) {
             scan.torn = true;
             n_bad++;

@@ -71,7 +71,8 @@ static bool unlink_some(struct pc_disk *disk)
 static uint64_t spare_wanted(const struct pc_disk *disk)
 {
     uint64_t size = disk->params.segment_size;
-    if (disk->closing || disk->state == PC_DISK_GONE ||
+    if ((disk->closing && pc_list_is_empty(&disk->writes)) ||
+        disk->state == PC_DISK_GONE ||
         pc_disk_now(disk) < disk->paused_until_ns) {
         return 0;
     }
@@ -191,7 +192,7 @@ static bool thin_out(struct pc_disk *disk)
 {
     uint64_t most = disk->params.max_records;
     pc_disk_lock(disk);
-    bool full = disk->index.n_used >= most - most / 16;
+    bool full = disk->n_records >= most - most / 16;
     pc_disk_unlock(disk);
     return full && pc_disk_reclaim(disk);
 }
@@ -223,7 +224,7 @@ bool pc_disk_keep(struct pc_disk *disk, uint64_t *due_p)
     bool did = !gone && check_directory(disk);
     did = did || seal_one(disk) || unlink_some(disk);
     if (closing) {
-        did = did || tidy_up(disk);
+        did = did || make_spare(disk) || tidy_up(disk);
     } else if (!gone) {
         did = did || make_spare(disk) || thin_out(disk) ||
               pc_disk_free_empty(disk) || pc_disk_rescan(disk);

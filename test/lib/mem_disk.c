@@ -8,7 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SECTOR = 512, FILES = 512, HANDLES = 2048, DIR_HANDLE = 1 << 20 };
+enum {
+    SECTOR = 512,
+    FILES = 512,
+    HANDLES = 2048,
+    CHANGES = 1 << 16,
+    DIR_HANDLE = 1 << 20
+};
 
 struct file
 {
@@ -31,6 +37,7 @@ struct mem_disk
     bool locked, replaced, read_only, plain;
     bool stopping, stopped;
     uint64_t n_changes, stop_at, stop_bytes, space;
+    uint32_t lens[CHANGES];
     struct
     {
         int error;
@@ -84,6 +91,9 @@ static int change(struct mem_disk *disk, enum mem_disk_op op, uint64_t *bytes)
             return EIO;
         }
         *bytes = disk->stop_bytes < *bytes ? disk->stop_bytes : *bytes;
+    }
+    if (disk->n_changes < CHANGES) {
+        disk->lens[disk->n_changes] = bytes != NULL ? (uint32_t)*bytes : 0;
     }
     disk->n_changes++;
     return 0;
@@ -464,6 +474,11 @@ const struct pc_disk_io *mem_disk_io(struct mem_disk *disk)
 uint64_t mem_disk_n_changes(const struct mem_disk *disk)
 {
     return disk->n_changes;
+}
+
+uint64_t mem_disk_change_len(const struct mem_disk *disk, uint64_t n)
+{
+    return n < CHANGES ? disk->lens[n] : 0;
 }
 
 void mem_disk_stop_at(struct mem_disk *disk, uint64_t n, uint64_t bytes)

@@ -40,6 +40,8 @@ const struct pc_disk_io *mem_disk_io(struct mem_disk *disk);
 
 /* Calls that change something so far (all but open and read). */
 uint64_t mem_disk_n_changes(const struct mem_disk *disk);
+/* Bytes that the nth of them wrote; 0: it was no write. */
+uint64_t mem_disk_change_len(const struct mem_disk *disk, uint64_t n);
 /* Stop at the nth change from now (0: the next): of a write the first `bytes`
  * are still done. After that every call fails. */
 void mem_disk_stop_at(struct mem_disk *disk, uint64_t n, uint64_t bytes);
