@@ -10,9 +10,10 @@
 
 /* Parts of hwloc that open drivers of accelerators or displays: the program
  * that we are in uses them itself, and a library beside it must not. And the
- * one that runs on each CPU in turn to ask it about itself. */
+ * one that runs on each CPU in turn to ask it about itself, and the one that
+ * reads PCI by a library that leaks, where the system's files say the same. */
 static const char *const unwanted[] = {"cuda",      "nvml", "rsmi", "opencl",
-                                       "levelzero", "gl",   "x86"};
+                                       "levelzero", "gl",   "x86",  "pci"};
 
 static bool set_source(hwloc_topology_t h,
                        const struct pc_topology_source *source)
