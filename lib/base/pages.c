@@ -42,8 +42,9 @@ int pc_pages_bind(void *addr, size_t len, int numa_node)
     }
     mask[(size_t)numa_node / LONG_BITS] |= 1ul
                                            << ((size_t)numa_node % LONG_BITS);
+    /* The kernel looks at one bit less than it is told of. */
     return syscall(SYS_mbind, addr, len, MPOL_PREFERRED, mask,
-                   (unsigned long)NODES_MAX, 0u) == 0
+                   (unsigned long)NODES_MAX + 1, 0u) == 0
                ? 0
                : errno;
 }
@@ -115,25 +116,34 @@ static bool fill_by_read(int zero, char *addr, size_t len)
     return true;
 }
 
+/* 0, or an errno: EINVAL, the kernel does not know how. */
+static int fill_by_advice(char *addr, size_t len)
+{
+    int error;
+    do {
+        error = madvise(addr, len, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+    } while (error == EINTR);
+    return error;
+}
+
 peercache_status_t pc_pages_fill(void *addr, size_t len,
                                  bool (*is_stopping)(void *arg), void *arg)
 {
+    int zero = -1; /* Open: the kernel does not know the advice. */
     peercache_status_t status = PEERCACHE_OK;
-    int zero = -1; /* Open: the kernel does not know how to populate. */
     for (size_t at = 0; at < len && status == PEERCACHE_OK; at += FILL_STEP) {
         char *from = (char *)addr + at;
         size_t step = len - at < FILL_STEP ? len - at : FILL_STEP;
         if (is_stopping != NULL && is_stopping(arg)) {
             status = PEERCACHE_SHUTDOWN;
-        } else if (zero >= 0) {
-            status =
-                fill_by_read(zero, from, step) ? status : PEERCACHE_NO_MEMORY;
-        } else if (madvise(from, step, MADV_POPULATE_WRITE) != 0) {
-            zero =
-                errno == EINVAL ? open("/dev/zero", O_RDONLY | O_CLOEXEC) : -1;
-            if (zero < 0 || !fill_by_read(zero, from, step)) {
-                status = PEERCACHE_NO_MEMORY;
-            }
+            break;
+        }
+        int error = zero < 0 ? fill_by_advice(from, step) : EINVAL;
+        if (error == EINVAL && zero < 0) {
+            zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+        }
+        if (error != 0 && (zero < 0 || !fill_by_read(zero, from, step))) {
+            status = PEERCACHE_NO_MEMORY;
         }
     }
     if (zero >= 0) {

@@ -578,7 +578,10 @@ peercache_status_t pc_node_create(peercache_config_t *config,
     if (status != PEERCACHE_OK) {
         return status;
     }
-    status = pc_pool_check(&settings, reason, sizeof(reason));
+    /* A simulated node has the memory of a simulated machine. */
+    if (env == NULL) {
+        status = pc_pool_check(&settings, reason, sizeof(reason));
+    }
     if (status != PEERCACHE_OK) {
         return fail(config, status, reason);
     }

@@ -20,7 +20,7 @@ peercache_status_t pc_place_check(const struct pc_settings *settings,
     uint64_t can_lock;
     pc_limits_look("", &limits);
     uint64_t huge = settings->huge_pages ? limits.huge_free : 0;
-    if (wanted > limits.most.bytes && wanted > huge) {
+    if (wanted > limits.most.bytes && wanted - limits.most.bytes > huge) {
         (void)snprintf(reason, reason_len,
                        "global_segment_size is %llu bytes; %s allows %llu",
                        (unsigned long long)wanted, limits.most.name,

@@ -1,5 +1,6 @@
 #include "limits.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -282,7 +283,8 @@ bool pc_limits_can_lock(uint64_t bytes, uint64_t *limit_p)
     if (probe == MAP_FAILED) {
         return bytes <= *limit_p;
     }
-    bool can = mlock2(probe, len, MLOCK_ONFAULT) == 0;
+    bool can = mlock2(probe, len, MLOCK_ONFAULT) == 0 ||
+               (errno == ENOSYS && bytes <= *limit_p);
     (void)munmap(probe, len);
     return can;
 }

@@ -199,7 +199,13 @@ static void look_at_ledger(struct look *look, const char *path)
         return;
     }
     bool is_dead = flock(fd, LOCK_EX | LOCK_NB) == 0;
-    bool is_known = page_read(fd, &page) && is_of_here(look, &page);
+    bool is_valid = page_read(fd, &page);
+    bool is_known = is_valid && is_of_here(look, &page);
+    if (is_valid && !is_known && page.is_making == 1 &&
+        page.boot == look->own.boot) {
+        close(fd); /* Whose segments are not seen from here. */
+        return;
+    }
     if (is_dead && is_known && page.is_making == 1) {
         if (look->n_dead == LEDGERS_MAX) {
             close(fd); /* For the next one who looks. */
