@@ -3,19 +3,21 @@
 # RDMA device and the library for it, run the tests there, and show a table of
 # tests, carriers and versions of UCX.
 #
-# usage: ci/rdma/run.sh [--junit FILE] [--logs FOLDER]
+# usage: ci/rdma/run.sh [--junit FILE] [--logs FOLDER] [--slow N]
 #
 # Bounded: 3 minutes for the image, when it is not there yet, 3 for the build,
-# 2 for what needs no guest, 4 for the guest. Exits with 77, and a last line that
-# says why, where a guest cannot be had.
+# 2 for what needs no guest, 4 for the guest; --slow multiplies the last two, for a
+# machine that is busy. Exits with 77, and a last line that says why, where a guest
+# cannot be had.
 set -u
 cd "$(dirname "$0")/../.."
-JUNIT= LOGS=build/logs
+JUNIT= LOGS=build/logs SLOW=1
 while [ $# -gt 0 ]; do
     case $1 in
     --junit) JUNIT=$2 && shift 2 ;;
     --logs) LOGS=$2 && shift 2 ;;
-    *) sed -n '2,12s/^# \?//p' "$0" && exit 2 ;;
+    --slow) SLOW=$2 && shift 2 ;;
+    *) sed -n '2,13s/^# \?//p' "$0" && exit 2 ;;
     esac
 done
 OUT=$PWD/build/rdma
@@ -52,8 +54,10 @@ step build 180 ci/rdma/build.sh "$IMAGE" >"$LOGS/rdma_build.log" 2>&1 || {
     exit 1
 }
 tail -n 1 "$LOGS/rdma_build.log"
+echo "$SLOW" >"$OUT/guest/slow"
 
-step "without the guest" 120 ci/rdma/native.sh "$IMAGE" "$OUT" "$LOGS/rdma_native.log" 115
+step "without the guest" $((120 * SLOW)) ci/rdma/native.sh "$IMAGE" "$OUT" \
+    "$LOGS/rdma_native.log" $((115 * SLOW))
 logs=("$LOGS/rdma_native.log")
 if [ -x $HOST_CARRIERS ]; then
     (
@@ -66,7 +70,8 @@ if [ -x $HOST_CARRIERS ]; then
     ) >"$LOGS/rdma_host.log" 2>&1
     logs+=("$LOGS/rdma_host.log")
 fi
-step guest 245 ci/rdma/boot.sh "$IMAGE" "$OUT" "$LOGS/rdma_guest.log" 240
+step guest $((245 * SLOW)) ci/rdma/boot.sh "$IMAGE" "$OUT" "$LOGS/rdma_guest.log" \
+    $((240 * SLOW))
 logs+=("$LOGS/rdma_guest.log")
 grep -h "guest: " "$LOGS/rdma_guest.log"
 python3 ci/rdma/results.py ${JUNIT:+--junit "$JUNIT"} "${logs[@]}"

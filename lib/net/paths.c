@@ -7,12 +7,26 @@
 
 #include <string.h>
 
-/* A way that broke is tried again after so long. */
-#define REATTACH_NS (1 * PC_S)
+/* A way that broke is tried again after so long, and after twice as long each
+ * time that it could not be opened. */
+#define REATTACH_NS     (1 * PC_S)
+#define REATTACH_MAX_NS (30 * PC_S)
+
+/* How long to wait now. */
+static uint64_t back_off(struct pc_peer *peer)
+{
+    uint64_t wait = peer->reattach_ns;
+    if (wait == 0 || peer->path.can_get) {
+        wait = REATTACH_NS;
+    }
+    peer->reattach_ns = wait < REATTACH_MAX_NS / 2 ? 2 * wait : REATTACH_MAX_NS;
+    return wait;
+}
 
 static void detached(void *peer_arg)
 {
     struct pc_peer *peer = peer_arg;
+    peer->attach_ns = pc_engine_now(peer->peers->engine) + back_off(peer);
     for (uint32_t i = 0; i < peer->n_regions; i++) {
         struct pc_peer_region *region = &peer->regions[i];
         if (region->rkey != NULL) {
@@ -24,7 +38,6 @@ static void detached(void *peer_arg)
     peer->detaching = false;
     peer->path_failed = false;
     peer->path.can_get = false;
-    peer->attach_ns = pc_engine_now(peer->peers->engine) + REATTACH_NS;
     peer->peers->n_fabric_peers--;
     pc_peer_unref(peer);
 }

@@ -484,7 +484,7 @@ static void fail_breakable(struct pc_peer *peer, struct pc_list *rpcs)
     }
 }
 
-static void suspect(struct pc_peer *peer, uint64_t silence_ns)
+static void suspect(struct pc_peer *peer, uint64_t silence_ns, bool gets_hang)
 {
     struct pc_peers *peers = peer->peers;
     peer->suspect = true;
@@ -503,7 +503,8 @@ static void suspect(struct pc_peer *peer, uint64_t silence_ns)
             conn->refs--;
         }
     }
-    if (peer->n_gets > 0) {
+    /* Gets that need no answer of its process go on. */
+    if (peer->n_gets > 0 && (!peer->path.native || gets_hang)) {
         pc_paths_break(peer);
     }
     pc_peer_unref(peer);
@@ -534,14 +535,18 @@ static uint64_t get_due(const struct pc_peer *peer)
 static void watch(struct pc_peer *peer, uint64_t now_ns)
 {
     look_at_landings(peer);
+    bool gets_hang = now_ns >= get_due(peer);
+    if (peer->suspect && gets_hang) {
+        pc_paths_break(peer);
+    }
     if (peer->suspect) {
         probe(peer, now_ns);
     } else if (now_ns >= answer_due(peer)) {
-        suspect(peer, now_ns - pc_peer_silent_since(peer));
-    } else if (now_ns < get_due(peer)) {
+        suspect(peer, now_ns - pc_peer_silent_since(peer), gets_hang);
+    } else if (!gets_hang) {
         return;
     } else if (now_ns - peer->heard_ns > patience(peer->rtt_ns)) {
-        suspect(peer, now_ns - peer->get_heard_ns);
+        suspect(peer, now_ns - peer->get_heard_ns, gets_hang);
     } else {
         /* It talks, but its memory does not answer: another way may. */
         PC_WARN("net", "one-sided reads from %s hang, breaking them off",

@@ -63,6 +63,7 @@ struct pc_peer
     bool path_failed;
     uint64_t attach_ns;   /* No new attempt before. */
     uint64_t attached_ns; /* When the current attempt began. */
+    uint64_t reattach_ns; /* How long to wait if the next one fails. */
     uint8_t *fabric_address;
     size_t fabric_address_len;
     struct pc_peer_region *regions;

@@ -45,6 +45,18 @@ static enum pc_read_way forced_one_sided(const struct peercache_node *node,
     return waited ? PC_WAY_NONE : PC_WAY_LATER;
 }
 
+/* RDMA asks nothing of the owner's process: it may be silent, as long as its
+ * memory answers. */
+static bool can_do_alone(const struct peercache_node *node,
+                         const struct pc_peer *peer,
+                         const struct pc_peer_region *region, bool no_get)
+{
+    enum pc_read_mode mode = node->settings.read_mode;
+    return (mode == PC_READ_MODE_AUTO || mode == PC_READ_MODE_ONE_SIDED) &&
+           !no_get && !peer->gone && peer->greeted && pc_paths_can_get(peer) &&
+           peer->path.native && region != NULL && region->rkey != NULL;
+}
+
 enum pc_read_way pc_read_way(struct peercache_node *node, struct pc_peer *peer,
                              const struct pc_record *record, bool no_get,
                              bool waited)
@@ -59,7 +71,8 @@ enum pc_read_way pc_read_way(struct peercache_node *node, struct pc_peer *peer,
         return PC_WAY_MAPPED; /* Also while its owner is silent. */
     }
     if (!pc_peer_is_usable(peer)) {
-        return PC_WAY_DOWN;
+        return can_do_alone(node, peer, region, no_get) ? PC_WAY_ONE_SIDED
+                                                        : PC_WAY_DOWN;
     }
     if (mode == PC_READ_MODE_SERVED) {
         return PC_WAY_SERVED;

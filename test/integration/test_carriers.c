@@ -286,6 +286,19 @@ static void a_stopped_owners_known_places_are_read(void **state)
                   carrier->name, n_ok, 3 * N_BATCH, ms_since(began), N_BATCH,
                   (double)cpu / (double)PC_MS);
     assert_int_equal(n_ok, carrier->needs_owner ? 0 : 3 * N_BATCH);
+    /* Asked what only its process can answer, it is found to be silent; its
+     * memory still is not. */
+    struct batch unknown;
+    batch_init(&unknown, 1, PAGE);
+    batch_name(&unknown, "unknown", 0);
+    (void)batch_do(&unknown, pair.node, PC_VERB_GET, PC_S);
+    assert_int_not_equal(unknown.items[0].status, PEERCACHE_OK);
+    batch_fini(&unknown);
+    batch_poison(&batch, POISON);
+    (void)batch_do(&batch, pair.node, PC_VERB_GET, PC_S);
+    assert_int_equal(batch_count_ok(&batch, &n_wrong),
+                     carrier->needs_owner ? 0 : N_BATCH);
+    assert_int_equal(n_wrong, 0);
     peer_signal(&pair.owner, SIGCONT);
     assert_left_alone(&batch);
     read_all(&pair, &batch, carrier->source);

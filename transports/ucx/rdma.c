@@ -49,6 +49,7 @@ static const struct rule rules[] = {
     /* Room for messages that come in: only those that connect do. The defaults
      * lock 34 MiB for each worker. */
     {{"RC_RX_QUEUE_LEN", "256"}, 0},
+    {{"UD_RX_QUEUE_LEN", "1024"}, 0},
 };
 
 /* UCX takes "RC_TIMEOUT" for both of "RC_VERBS_TIMEOUT" and "RC_MLX5_TIMEOUT",

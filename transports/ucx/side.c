@@ -8,18 +8,22 @@
 #include "base/rand.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* A shared memory worker takes 4.2 MiB of it, and some versions of UCX crash
  * in making one when there is too little. */
 #define SHM_FREE_WANTED ((uint64_t)32 << 20)
 #define PIECE_HEADER    512
-/* With less, the limit is worth a word when something fails. */
-#define MEMLOCK_WANTED ((rlim_t)64 << 20)
+/* What UCX's own buffers need, beside the pool. */
+#define MEMLOCK_WANTED ((size_t)128 << 20)
 
 /* What the get side is to be opened on. */
 struct way
@@ -161,20 +165,31 @@ static size_t piece_len(void)
                : PC_UCX_PIECE;
 }
 
-/* Memory that peers may read is locked, and there is a limit on that. */
-static void explain_failure(const char *transports, const char *devices,
-                            ucs_status_t status)
+/* Where UCX may not lock the memory of its own messages it tries for ever, with
+ * a line each time. The kernel knows best who may: nothing is touched by this.
+ */
+static bool may_lock_memory(void)
 {
-    struct rlimit limit;
-    char text[96] = "";
-    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
-        limit.rlim_cur < MEMLOCK_WANTED) {
-        snprintf(text, sizeof(text),
-                 "; locked memory is limited to %llu KiB (ulimit -l)",
-                 (unsigned long long)(limit.rlim_cur >> 10));
+    void *room = mmap(NULL, MEMLOCK_WANTED, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) {
+        return false;
     }
-    PC_WARN("ucx", "no one-sided reads: transports %s on %s: %s%s", transports,
-            devices, ucs_status_string(status), text);
+    /* A kernel without the call (before 4.4) lets UCX find out. */
+    bool may =
+        syscall(SYS_mlock2, room, MEMLOCK_WANTED, 1 /* On fault. */) == 0 ||
+        errno == ENOSYS;
+    munmap(room, MEMLOCK_WANTED);
+    if (!may) {
+        struct rlimit limit = {0, 0};
+        (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+        PC_WARN("ucx",
+                "no one-sided reads over RDMA: locked memory is limited to "
+                "%llu KiB (ulimit -l), wanted are %zu MiB beside the pool",
+                (unsigned long long)(limit.rlim_cur >> 10),
+                MEMLOCK_WANTED >> 20);
+    }
+    return may;
 }
 
 static ucs_status_t share_probe(struct pc_fabric *fabric)
@@ -281,7 +296,8 @@ static bool get_by(struct pc_fabric *fabric, const struct way *way,
                 shown, fabric->ucx_version[0], fabric->ucx_version[1],
                 fabric->ucx_version[2]);
     } else {
-        explain_failure(way->transports, shown, status);
+        PC_WARN("ucx", "no one-sided reads: transports %s on %s: %s",
+                way->transports, shown, ucs_status_string(status));
     }
     return status == UCS_OK;
 }
@@ -299,6 +315,8 @@ static void find_devices(const struct pc_fabric_params *params,
     pc_ucx_devices_find(PC_UCX_DEVICES_ROOT, &wanted, devices);
     if (devices->len == 0) {
         PC_INFO("ucx", "this host has no RDMA device that can be used");
+    } else if (!may_lock_memory()) {
+        pc_text_clear(devices);
     }
 }
 

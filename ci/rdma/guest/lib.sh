@@ -5,6 +5,7 @@ export PEERCACHE_UCX_MODULE=$OUT/lib/peercache/libpeercache_ucx.so
 CONFORMANCE=$OUT/test/conformance/test_conformance_fabric_ucx
 CARRIERS=$OUT/test/integration/test_integration_carriers
 OTHER_UCX=$OUT/ucx-other
+SLOW=$(cat $OUT/guest/slow 2>/dev/null || echo 1)
 
 # What is not simply late fails twice.
 run() { # name, seconds, command
@@ -13,7 +14,7 @@ run() { # name, seconds, command
     for _ in 1 2; do
         echo "== begin $name"
         begin=$(date +%s%N)
-        timeout --kill-after=5 "$limit" "$@" </dev/null 2>&1
+        timeout --kill-after=5 $((limit * SLOW)) "$@" </dev/null 2>&1
         status=$?
         echo "== end $name status $status after $((($(date +%s%N) - begin) / 1000000)) ms"
         [ $status -eq 0 ] && break
