@@ -13,6 +13,8 @@ PACKAGES="
     spin iproute2
     python3 python3-venv python3-dev
 "
+# For the guest with a software RDMA device; its tests are skipped without them.
+GUEST_PACKAGES="debootstrap qemu-system-x86 e2fsprogs seabios ipxe-qemu"
 PYTHON_PACKAGES="pytest pytest-rerunfailures numpy mypy scikit-build-core ninja"
 
 # Some packages have other names, or a version in them, on other releases.
@@ -89,6 +91,16 @@ missing=$(missing_packages)
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     install_packages $missing
+fi
+
+missing=
+for package in $GUEST_PACKAGES; do
+    is_installed "$package" || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    # shellcheck disable=SC2086
+    (install_packages $missing) ||
+        echo "no guest with an RDMA device: these cannot be installed:$missing"
 fi
 
 if [ "${1:-}" != --no-venv ]; then

@@ -4,7 +4,8 @@
 # usage: ci/test.sh [--ci] [--long]
 #   --ci    also what runs long or downloads much: wheels, the real SGLang,
 #           sanitizers, a minute of threads against each other, the safety
-#           rules taken out one by one, hosts that are cut and killed, the demo
+#           rules taken out one by one, hosts that are cut and killed, reads over
+#           RDMA in a guest, the demo
 #   --long  also what runs longer still: more simulated seeds, benchmarks
 #
 # Each stage has a budget in seconds; when it is used up, the stage has failed.
@@ -25,7 +26,7 @@ for option in "$@"; do
     case $option in
     --ci) with_ci=yes ;;
     --long) with_long=yes TOTAL_S=18000 ;;
-    *) sed -n '2,11s/^# \?//p' "$0" && exit 2 ;;
+    *) sed -n '2,12s/^# \?//p' "$0" && exit 2 ;;
     esac
 done
 
@@ -208,6 +209,12 @@ stage_rules() {
     ci/rules.sh
 }
 
+# One-sided reads on RDMA verbs, in a guest with a software device, without KVM;
+# exits with 77, and says so, where a guest cannot be had.
+stage_rdma() {
+    ci/rdma/run.sh --junit "$LOGS/rdma.xml" --logs "$LOGS"
+}
+
 stage_demo() {
     ci/demo.sh
 }
@@ -247,7 +254,7 @@ export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_model \
     stage_asan stage_asan_ucx stage_tsan_ucx \
     stage_wheels stage_sglang stage_sglang_file stage_sglang_pair \
-    stage_tsan stage_rules stage_hosts stage_hosts_long stage_demo stage_threads \
+    stage_tsan stage_rules stage_hosts stage_rdma stage_hosts_long stage_demo stage_threads \
     stage_random stage_seeds stage_thousand stage_bench
 
 # ---- Running them -----------------------------------------------------------
@@ -387,6 +394,7 @@ if [ $with_ci = yes ]; then
     stage random 200 build
     stage rules 900 setup
     stage hosts 420 build
+    stage rdma 900 build
     stage demo 300 setup
 fi
 if [ $with_long = yes ]; then
@@ -402,7 +410,7 @@ done
 if [ $with_ci = no ]; then
     echo "left out without --ci: wheels, the real SGLang (2.5 GB), address," \
         "undefined-behaviour and thread sanitizers, a minute of threads, the" \
-        "safety rules taken out one by one, real hosts, the demo"
+        "safety rules taken out one by one, real hosts, RDMA in a guest, the demo"
 fi
 if [ $with_long = no ]; then
     echo "left out without --long: more simulated seeds, real hosts with default times," \

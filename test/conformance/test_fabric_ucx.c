@@ -430,6 +430,31 @@ static void a_killed_owner_is_noticed_by_its_gets(void **state)
     owner_end(&owner);
 }
 
+/* Its registration is no longer cached, so the card refuses; the way goes, too.
+ */
+static void an_unregistered_pool_is_not_read(void **state)
+{
+    struct fabric_bench bench;
+    struct fabric_read read;
+    static unsigned char buffer[4096];
+    fabric_bench_open(&bench, *state);
+    fabric_bench_connect(&bench, MIB);
+    uint64_t base =
+        (uint64_t)(uintptr_t)bench.fixture->ops->mem_addr(bench.pool);
+    bench.fixture->ops->mem_deregister(bench.pool);
+    bench.pool = NULL;
+    memset(buffer, POISON, sizeof(buffer));
+    fabric_read_init(&bench, &read, base, buffer, sizeof(buffer));
+    assert_int_equal(bench.fixture->ops->get(&read.get), PEERCACHE_IN_PROGRESS);
+    FABRIC_WAIT(&bench, read.n_done > 0);
+    assert_int_not_equal(read.status, PEERCACHE_OK);
+    for (size_t i = 0; i < sizeof(buffer); i++) {
+        assert_int_equal(buffer[i], POISON);
+    }
+    FABRIC_WAIT(&bench, bench.n_failed > 0);
+    fabric_bench_close(&bench);
+}
+
 /* Poisoned when the last get is done, looked at a while later. */
 static void forced_detaches_leave_nothing_that_lands_later(void **state)
 {
@@ -1044,6 +1069,7 @@ static int verbs_main(const struct pc_fabric_ops *ops, bool only_processes)
         CASE(another_process_is_read_and_mapped),
         CASE(a_stopped_owners_memory_is_read),
         CASE(a_killed_owner_is_noticed_by_its_gets),
+        CASE(an_unregistered_pool_is_not_read),
         CASE(forced_detaches_leave_nothing_that_lands_later),
         CASE(an_owner_stopped_before_attach_can_be_left),
         CASE(a_killed_reader_leaves_the_owner_well),

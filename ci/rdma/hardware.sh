@@ -1,0 +1,158 @@
+#!/bin/bash
+# Measure one-sided reads between two hosts with RDMA cards, beside what the
+# cards themselves can do, and pack a report.
+#
+# On the first host:   ci/rdma/hardware.sh serve DEVICE
+# On the second:       ci/rdma/hardware.sh drive DEVICE FIRST-HOST [BIN-FOLDER]
+#
+# DEVICE is as in device_name, mlx5_0 or mlx5_0:1; several with commas for
+# multi-rail. BIN-FOLDER has the programs of the build (build/bin unless given).
+# Needs rdma-core (ibv_devinfo), perftest (ib_read_bw), ucx-utils
+# (ucx_perftest), and the ports that it names to be open between the hosts. The
+# network between the two must be one that nobody else reaches: without a key the
+# nodes trust whoever connects.
+#
+# This script has not been run on hardware yet.
+set -u
+cd "$(dirname "$0")/../.."
+BW_PORT=18515 UCX_PORT=13337 NODE_PORT=19530
+PAGE=131072 SECONDS_EACH=10
+
+usage() { sed -n '2,17s/^# \?//p' "$0" && exit 2; }
+[ $# -ge 2 ] || usage
+ROLE=$1 DEVICES=$2 HOST=${3:-} BIN=${4:-build/bin}
+FIRST=${DEVICES%%,*} CARD=${FIRST%%:*}
+PORT=1
+[ "$FIRST" = "$CARD" ] || PORT=${FIRST#*:}
+ALL=
+for device in ${DEVICES//,/ }; do
+    case $device in *:*) ;; *) device=$device:1 ;; esac
+    ALL=${ALL:+$ALL,}$device
+done
+REPORT=$(mktemp -d)/peercache-rdma-$(hostname -s)
+mkdir -p "$REPORT"
+pids=()
+trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null' EXIT
+problems=0
+problem() {
+    echo "PROBLEM: $*" | tee -a "$REPORT/problems"
+    problems=$((problems + 1))
+}
+
+# ---- What has to be right before anything is measured -------------------
+
+check() {
+    local tool gid limit numa
+    for tool in ibv_devinfo ib_read_bw ucx_perftest ucx_info "$BIN/peercache-bench"; do
+        command -v "$tool" >/dev/null || problem "$tool is missing"
+    done
+    ibv_devinfo -v >"$REPORT/ibv_devinfo" 2>&1 || problem "ibv_devinfo has failed"
+    ucx_info -v >"$REPORT/ucx_version" 2>&1
+    UCX_NET_DEVICES=$ALL ucx_info -d >"$REPORT/ucx_devices" 2>&1
+    lscpu >"$REPORT/lscpu"
+    uname -a >"$REPORT/uname"
+    for device in ${ALL//,/ }; do
+        local base=/sys/class/infiniband/${device%:*}
+        grep -q ACTIVE "$base/ports/${device#*:}/state" 2>/dev/null ||
+            problem "the port of $device is not active"
+        numa=$(cat "$base/device/numa_node" 2>/dev/null)
+        echo "$device numa_node ${numa:-?} rate $(cat "$base/ports/${device#*:}/rate")" |
+            tee -a "$REPORT/placement"
+        for gid in "$base/ports/${device#*:}"/gids/*; do
+            grep -vq '^[0:]*$' "$gid" 2>/dev/null &&
+                echo "$device gid $(basename "$gid") $(cat "$gid") $(
+                    cat "$base/ports/${device#*:}/gid_attrs/types/$(basename "$gid")" 2>/dev/null)"
+        done >>"$REPORT/gids"
+        [ -s "$REPORT/gids" ] || problem "$device has no GID"
+    done
+    limit=$(ulimit -l)
+    echo "memlock $limit" >>"$REPORT/limits"
+    [ "$limit" = unlimited ] || [ "$limit" -ge $((4 << 20)) ] ||
+        problem "locked memory is limited to $limit KiB (ulimit -l unlimited)"
+}
+
+near_card() { # command: on the card's NUMA node, where numactl knows how
+    local numa
+    numa=$(cat "/sys/class/infiniband/$CARD/device/numa_node" 2>/dev/null || echo -1)
+    if [ "$numa" -ge 0 ] && command -v numactl >/dev/null; then
+        numactl --cpunodebind="$numa" --membind="$numa" "$@"
+    else
+        "$@"
+    fi
+}
+
+settings() {
+    export PEERCACHE_PROTOCOL=rdma PEERCACHE_PROTOCOL_STRICT=true \
+        PEERCACHE_READ_MODE=one-sided PEERCACHE_DEVICE_NAMES=$DEVICES \
+        PEERCACHE_ALLOW_INSECURE=true PEERCACHE_LOG_LEVEL=info
+}
+
+# ---- The first host ------------------------------------------------------
+
+serve() {
+    echo "serving; end with Ctrl-C when the other host is done"
+    (while :; do
+        near_card ib_read_bw -d "$CARD" -i "$PORT" -p $BW_PORT -s $PAGE -F \
+            >>"$REPORT/ib_read_bw" 2>&1 || sleep 1
+    done) &
+    pids+=($!)
+    (while :; do
+        UCX_NET_DEVICES=$ALL UCX_TLS=rc,ud near_card ucx_perftest -p $UCX_PORT \
+            >>"$REPORT/ucx_perftest" 2>&1 || sleep 1
+    done) &
+    pids+=($!)
+    settings
+    near_card "$BIN/peercache-bench" serve --listen "0.0.0.0:$NODE_PORT" \
+        --page $PAGE 2>&1 | tee "$REPORT/peercache_serve"
+}
+
+# ---- The second host -----------------------------------------------------
+
+last_number() { # file, column of the last line of figures, in units of 1e6 B/s
+    awk -v column="$2" '$1 ~ /^[0-9]+$/ { value = $column } END { print value + 0 }' "$1"
+}
+
+drive() {
+    [ -n "$HOST" ] || usage
+    local round raw ucx ours
+    for round in 1 2 3; do
+        # Interleaved, so that what changes on the way changes for all.
+        near_card ib_read_bw -d "$CARD" -i "$PORT" -p $BW_PORT -s $PAGE -F \
+            --report_gbits -D $SECONDS_EACH "$HOST" >"$REPORT/ib_read_bw.$round" 2>&1 ||
+            problem "ib_read_bw has failed"
+        UCX_NET_DEVICES=$ALL UCX_TLS=rc,ud near_card ucx_perftest -t ucp_get \
+            -s $PAGE -O 32 -n 100000 -p $UCX_PORT "$HOST" \
+            >"$REPORT/ucx_perftest.$round" 2>&1 || problem "ucx_perftest has failed"
+        (
+            settings
+            near_card "$BIN/peercache-bench" drive --connect "$HOST:$NODE_PORT" \
+                --page $PAGE --batch 32 --seconds $SECONDS_EACH --json
+        ) >"$REPORT/peercache_drive.$round" 2>&1 || problem "peercache-bench has failed"
+        raw=$(last_number "$REPORT/ib_read_bw.$round" 4)
+        ucx=$(awk '/^Final:/ { print $(NF - 3) * 8 * 1.048576 / 1000 }' \
+            "$REPORT/ucx_perftest.$round")
+        ours=$(sed -n 's/.*"bytes_per_s": *\([0-9.e+]*\).*/\1/p' \
+            "$REPORT/peercache_drive.$round" | tail -n 1)
+        awk -v raw="${raw:-0}" -v ucx="${ucx:-0}" -v ours="${ours:-0}" -v n=$round 'BEGIN {
+            ours = ours * 8 / 1e9
+            printf "round %d: ib_read_bw %.1f, ucx_perftest %.1f, peercache %.1f Gbit/s", n, raw, ucx, ours
+            if (raw > 0) printf "; of ib_read_bw: %.3f (goal 0.94)", ours / raw
+            print ""
+        }' | tee -a "$REPORT/ratios"
+    done
+}
+
+pack() {
+    local archive=${REPORT##*/}.tar.gz
+    dmesg 2>/dev/null | grep -iE "mlx|rdma|infiniband" | tail -n 50 >"$REPORT/dmesg"
+    tar -C "$(dirname "$REPORT")" -czf "$archive" "${REPORT##*/}" &&
+        echo "report: $archive"
+}
+
+check
+case $ROLE in
+serve) trap 'kill "${pids[@]}" 2>/dev/null; pack' EXIT && trap 'exit 0' INT TERM && serve ;;
+drive) drive && pack ;;
+*) usage ;;
+esac
+[ $problems -eq 0 ]
