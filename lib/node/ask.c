@@ -90,7 +90,8 @@ bool pc_ask_start(struct peercache_op *op, struct pc_peer *peer,
         struct pc_msg msg;
         fill(&msg, type, records, digests, (uint32_t)n);
         started = pc_rpc_start(&ask->rpc, peer, PC_LINK_CONTROL, &msg,
-                               op->deadline_ns) == PEERCACHE_OK;
+                               op->deadline_ns + PC_S) ==
+                  PEERCACHE_OK; /* The operation ends it. */
     }
     pc_free(records);
     pc_free(digests);

@@ -406,8 +406,10 @@ static peercache_status_t send_ask(struct pc_lookup *l, struct ask *ask,
     msg.u.lookup.n_keys = ask->n_keys;
     msg.u.lookup.digests = digests;
     if (peer != NULL) {
+        /* Its operation ends it: were both to end at the same time, silence
+         * would be taken for an answer now and then. */
         status = pc_rpc_start(&ask->rpc, peer, PC_LINK_CONTROL, &msg,
-                              l->deadline_ns);
+                              l->deadline_ns + PC_S);
     }
     pc_free(digests);
     if (status == PEERCACHE_OK) {
