@@ -131,6 +131,14 @@ static void beat_anybody(struct pc_cluster *c)
     }
 }
 
+/* Whether a master is behind the seed's address: who drains hears of everybody,
+ * and tells nobody. */
+static bool is_met_at(const struct pc_cluster *c, size_t seed)
+{
+    size_t at = pc_table_find(c, c->seeds[seed].who);
+    return is_manned(c, seed) && c->members[at].state == PC_MEMBER_ALIVE;
+}
+
 /* The other part of a partition holds us dead as we hold it. Parts find each
  * other at the seeds; where no seed is left, masters try the dead in turn. */
 static void beat_dead(struct pc_cluster *c)
@@ -138,7 +146,7 @@ static void beat_dead(struct pc_cluster *c)
     size_t n_dead = 0;
     size_t chosen = NOBODY;
     for (size_t i = 0; i < c->params.n_seeds; i++) {
-        if (is_manned(c, i)) {
+        if (is_met_at(c, i)) {
             return;
         }
     }

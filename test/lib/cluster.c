@@ -693,6 +693,32 @@ static const char *unsettled(struct cluster *c, int i, uint64_t *view_p)
     return pc_publish_is_idle(n->node) ? NULL : "publishing";
 }
 
+/* What each node believes of all. */
+static void tell_tables(const struct cluster *c)
+{
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        if (c->nodes[i].state == CLUSTER_DOWN) {
+            continue;
+        }
+        const struct pc_cluster *of = c->nodes[i].node->cluster;
+        size_t n;
+        uint64_t hash;
+        (void)pc_cluster_view(of, &n, &hash);
+        fprintf(stderr, "--- view of %s: %016" PRIx64 ", ring %016" PRIx64 "\n",
+                cluster_name(i), hash, pc_ring_view(c->nodes[i].node->ring));
+        for (int k = 0; k < c->n_nodes_max; k++) {
+            const struct pc_member *m =
+                pc_cluster_find(of, c->nodes[k].incarnation);
+            if (m != NULL) {
+                fprintf(stderr,
+                        "  %s: state %d, epoch %" PRIu64 ", admission %u%s\n",
+                        cluster_name(k), m->state, m->epoch, m->admission,
+                        m->republishing ? ", re-publishing" : "");
+            }
+        }
+    }
+}
+
 void cluster_settle(struct cluster *c, uint64_t limit_ns)
 {
     uint64_t limit = cluster_now(c) + limit_ns;
@@ -704,6 +730,7 @@ void cluster_settle(struct cluster *c, uint64_t limit_ns)
             const char *what = unsettled(c, i, &view);
             settled = what == NULL;
             if (!settled && cluster_now(c) >= limit) {
+                tell_tables(c);
                 cluster_fail(c, "%s is still %s", cluster_name(i), what);
             }
         }

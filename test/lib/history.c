@@ -495,7 +495,12 @@ static void check_yes(struct history *h, const struct cluster_op *op,
     bool there = !own_eyes || left || word->gone_ns >= op->started_ns;
     for (int i = 0; i < c->n_nodes_max && !there; i++) {
         struct pc_place place;
-        there = holds(c, i, word->digest, &place);
+        struct pc_store_stats stats = {0};
+        if (c->nodes[i].state != CLUSTER_DOWN) {
+            pc_store_stats(c->nodes[i].node->store, &stats);
+        }
+        /* What is given up while somebody reads it is gone a while later. */
+        there = holds(c, i, word->digest, &place) || stats.n_dying > 0;
     }
     if (!there) {
         tell(h, word);

@@ -88,18 +88,23 @@ static void reset_flow(struct pc_sim_wire *wire, int end)
     pc_sim_wire_push(wire, end, pc_sim_item_new(PC_SIM_RST, 0));
 }
 
-static void note_break(struct pc_sim_wire *wire)
+/* It is in trouble until then. */
+static void note_trouble(struct pc_sim_host *host, uint64_t until_ns)
 {
-    for (int i = 0; i < 2; i++) {
-        if (wire->hosts[i] != NULL) {
-            wire->hosts[i]->broke_ns = wire->sim->now_ns;
-        }
+    if (host != NULL && host->broke_ns < until_ns) {
+        host->broke_ns = until_ns;
     }
+}
+
+static void note_break(struct pc_sim_wire *wire, uint64_t until_ns)
+{
+    note_trouble(wire->hosts[0], until_ns);
+    note_trouble(wire->hosts[1], until_ns);
 }
 
 static void wire_break(struct pc_sim_wire *wire)
 {
-    note_break(wire);
+    note_break(wire, wire->sim->now_ns);
     reset_flow(wire, 0);
     reset_flow(wire, 1);
 }
@@ -251,8 +256,8 @@ void pc_sim_wire_push(struct pc_sim_wire *wire, int end,
            pc_sim_rand_below(sim, 1000000) < path.loss_ppm) {
         item->due_ns += RESEND_NS;
         /* As good as cut off until then. */
-        from->broke_ns = item->due_ns;
-        to->broke_ns = item->due_ns;
+        note_trouble(from, item->due_ns);
+        note_trouble(to, item->due_ns);
     }
     if (item->kind != PC_SIM_ACK) {
         from->n_bytes += item->len + HEADER_BYTES;
@@ -367,7 +372,8 @@ void pc_sim_wires_break(struct pc_sim *sim, const struct pc_sim_host *a,
 static void give_up(struct pc_sim_wire *wire, int end, uint64_t late_ns)
 {
     struct pc_sim_flow *flow = &wire->flows[end];
-    note_break(wire);
+    /* For as long, the other end hears nothing and does not know why. */
+    note_break(wire, wire->sim->now_ns + late_ns);
     reset_flow(wire, 1 - end);
     for (struct pc_list *at = flow->in_flight.next; at != &flow->in_flight;
          at = at->next) {
