@@ -34,8 +34,11 @@ bool pc_node_is_over(const peercache_node_t *node,
     while (low < n) {
         size_t middle = low + (n - low) / 2;
         int order = pc_node_id_compare(&members[middle].id, &member->id);
-        if (order == 0) {
+        if (order == 0 && members[middle].incarnation >= member->incarnation) {
             return members[middle].incarnation > member->incarnation;
+        }
+        if (order == 0) {
+            break; /* One that is new to us, or of a clock that was put back. */
         }
         if (order < 0) {
             low = middle + 1;

@@ -315,7 +315,7 @@ static void start(struct cluster *c, int i)
         .host = n->machine + 1,
         .domain = n->machine + 1,
         .random_seed = pc_rand_u64(&c->rand),
-        .wall_ns = WALL_NS + cluster_now(c),
+        .wall_ns = WALL_NS + cluster_now(c) - c->wall_back_ns,
         .gone = history_gone,
         .gone_arg = n,
         .make_ring = c->make_ring,
@@ -706,6 +706,17 @@ static void tell_tables(const struct cluster *c)
         (void)pc_cluster_view(of, &n, &hash);
         fprintf(stderr, "--- view of %s: %016" PRIx64 ", ring %016" PRIx64 "\n",
                 cluster_name(i), hash, pc_ring_view(c->nodes[i].node->ring));
+        const struct pc_list *boxes = &c->nodes[i].node->publisher.outboxes;
+        for (const struct pc_list *at = boxes->next; at != boxes;
+             at = at->next) {
+            const struct pc_outbox *box =
+                PC_CONTAINER_OF(at, struct pc_outbox, link);
+            fprintf(
+                stderr, "  for %s: %zu in the FIFO, %zu in the lane%s%s%s\n",
+                box->owner.id.text, (size_t)box->n, (size_t)box->n_moved,
+                box->parked ? ", parked" : "", box->sending ? ", sending" : "",
+                box->waiting ? ", waiting" : "");
+        }
         for (int k = 0; k < c->n_nodes_max; k++) {
             const struct pc_member *m =
                 pc_cluster_find(of, c->nodes[k].incarnation);

@@ -124,10 +124,11 @@ struct cluster
                                  size_t n_members, uint32_t vnodes,
                                  uint32_t replicas); /* NULL: each its own. */
     void *make_ring_arg;
-    bool is_unchecked; /* Too many nodes to look at records and slots. */
-    bool skewed;       /* Nodes' clocks begin anywhere, and go wrong. */
-    uint64_t grain_ns; /* The clock goes on by so much at least. */
-    uint64_t slack_ns; /* What an operation may take beyond its deadline. */
+    bool is_unchecked;     /* Too many nodes to look at records and slots. */
+    uint64_t wall_back_ns; /* Wall clocks of nodes that start were put back. */
+    bool skewed;           /* Nodes' clocks begin anywhere, and go wrong. */
+    uint64_t grain_ns;     /* The clock goes on by so much at least. */
+    uint64_t slack_ns;     /* What an operation may take beyond its deadline. */
     struct cluster_counts counts;
     uint64_t mark_ns;
     uint64_t lost_ns; /* When a node last went, one way or the other. */

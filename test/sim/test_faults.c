@@ -578,6 +578,29 @@ static void a_holder_without_a_way_is_no_answer_while_an_owner_was_not_asked(
     }
 }
 
+/* Its new incarnation is a lower number than its last one; what waited for
+ * that must not wait for ever. */
+static void a_node_restarts_with_its_wall_clock_put_back(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(64);
+    cluster_start_all(c, 3, FAST);
+    uint64_t last = c->nodes[2].incarnation;
+    cluster_cut(c, 1, 2);
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, "a b d e f g h i"),
+                     PEERCACHE_OK);
+    cluster_kill(c, 2);
+    c->wall_back_ns = 3600 * PC_S;
+    cluster_restart(c, 2);
+    assert_true(c->nodes[2].incarnation < last);
+    cluster_heal_all(c);
+    cluster_settle(c, 30 * PC_S);
+    assert_int_equal(cluster_do(c, 2, PC_VERB_GET, "a b d e f g h i"),
+                     PEERCACHE_OK);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -603,6 +626,7 @@ int main(void)
             another_length_is_no_answer_while_an_owner_was_not_asked),
         cmocka_unit_test(
             a_holder_without_a_way_is_no_answer_while_an_owner_was_not_asked),
+        cmocka_unit_test(a_node_restarts_with_its_wall_clock_put_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
