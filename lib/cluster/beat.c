@@ -12,6 +12,10 @@
  * of nodes: all together some beats each time, however large the cluster. */
 #define SEEKERS 8
 
+/* Tables that are pushed in one step; the rest follow some 100 us later, so
+ * that a change among many nodes is no pause of the engine. */
+#define PUSHES_MAX 64
+
 static struct pc_cluster_send *new_send(struct pc_cluster *c,
                                         enum pc_msg_type type)
 {
@@ -196,23 +200,42 @@ void pc_beat_round(struct pc_cluster *c, uint64_t now_ns)
     beat_seeds(c, now_ns);
 }
 
-void pc_beat_push_tables(struct pc_cluster *c, uint64_t now_ns)
+static void push_to(struct pc_cluster *c, size_t at)
 {
-    c->push_ns = NEVER;
+    uint64_t known = c->watches[at].table;
+    /* Who never said what it has would have to be told all: it beats. */
+    if (!pc_table_is_live(c, at) || known == 0 || known == c->table_hash) {
+        return;
+    }
+    struct pc_cluster_send *send = pc_beat_add_send(c, PC_MSG_TABLE, at);
+    if (send != NULL) {
+        /* Once per word of its own: former views are long. */
+        send->view =
+            c->watches[at].is_foreign ? c->watches[at].view : c->view_hash;
+        send->table = known;
+        c->watches[at].is_foreign = false;
+    }
+}
+
+void pc_beat_push_some(struct pc_cluster *c, uint64_t now_ns)
+{
+    size_t before = c->n_sends;
+    while (c->push_at < c->n_members && c->n_sends - before < PUSHES_MAX) {
+        push_to(c, c->push_at++);
+    }
+    if (c->push_at < c->n_members) {
+        c->push_ns = now_ns + c->params.heartbeat_ns / 10000;
+        return;
+    }
+    c->push_at = SELF + 1;
+    c->push_ns = c->push_again ? now_ns + pc_beat_push_gap(c) : NEVER;
+    c->push_again = false;
     c->last_push_ns = now_ns;
-    for (size_t i = 1; i < c->n_members; i++) {
-        uint64_t known = c->watches[i].table;
-        /* Who never said what it has would have to be told all: it beats. */
-        if (!pc_table_is_live(c, i) || known == 0 || known == c->table_hash) {
-            continue;
-        }
-        struct pc_cluster_send *send = pc_beat_add_send(c, PC_MSG_TABLE, i);
-        if (send != NULL) {
-            /* Once per word of its own: former views are long. */
-            send->view =
-                c->watches[i].is_foreign ? c->watches[i].view : c->view_hash;
-            send->table = c->watches[i].table;
-            c->watches[i].is_foreign = false;
-        }
+}
+
+void pc_beat_push_all(struct pc_cluster *c)
+{
+    for (size_t i = SELF + 1; i < c->n_members; i++) {
+        push_to(c, i);
     }
 }

@@ -221,7 +221,7 @@ static void leave(struct pc_cluster *c, uint64_t now_ns)
     if (was_member) {
         pc_beat_members(c, now_ns);
         if (c->am_master) {
-            pc_beat_push_tables(c, now_ns);
+            pc_beat_push_all(c);
         }
     }
 }
@@ -314,10 +314,13 @@ static void ask_for_rest(struct pc_cluster *c, uint64_t before, uint64_t now_ns)
 
 static void want_push(struct pc_cluster *c, uint64_t now_ns)
 {
-    /* Many changes at once are told together. */
-    uint64_t gap = c->params.heartbeat_ns / 100;
-    if (c->am_master && (c->actions.view_changed || c->learned) &&
-        c->push_ns == NEVER) {
+    uint64_t gap = pc_beat_push_gap(c);
+    if (!c->am_master || (!c->actions.view_changed && !c->learned)) {
+        return;
+    }
+    if (c->push_at > SELF + 1) {
+        c->push_again = true;
+    } else if (c->push_ns == NEVER) {
         c->push_ns = now_ns;
         if (c->last_push_ns != 0 && now_ns < c->last_push_ns + gap) {
             c->push_ns = c->last_push_ns + gap;
@@ -349,7 +352,7 @@ static void follow_up(struct pc_cluster *c, uint64_t now_ns)
     c->is_sharing = now_ns < c->share_until_ns;
     want_push(c, now_ns);
     if (c->push_ns <= now_ns) {
-        pc_beat_push_tables(c, now_ns);
+        pc_beat_push_some(c, now_ns);
     }
     answer_dispute(c, now_ns);
     ask_for_rest(c, before, now_ns);
@@ -426,6 +429,7 @@ struct pc_cluster *pc_cluster_create(const struct pc_cluster_params *params)
     c->next_beat_ns = NEVER;
     c->check_ns = NEVER;
     c->push_ns = NEVER;
+    c->push_at = SELF + 1;
     c->form_ns = NEVER;
     c->seek_ns = NEVER;
     c->actions.next_tick_ns = NEVER;

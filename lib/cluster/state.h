@@ -136,6 +136,8 @@ struct pc_cluster
     uint64_t next_beat_ns; /* Round of beats. */
     uint64_t check_ns;     /* Somebody may have to be declared dead. */
     uint64_t push_ns;      /* Push tables, NEVER: nothing to push. */
+    size_t push_at;        /* Who is next. */
+    bool push_again;       /* It has changed since the first was told. */
     uint64_t last_push_ns;
     uint64_t seek_ns;        /* Look for lost seeds, NEVER: none is. */
     uint64_t seek_until_ns;  /* Who is no master, so long. */
@@ -224,7 +226,10 @@ struct pc_cluster_send *pc_beat_add_send(struct pc_cluster *c,
                                          enum pc_msg_type type, size_t at);
 void pc_beat_round(struct pc_cluster *c, uint64_t now_ns);
 void pc_beat_members(struct pc_cluster *c, uint64_t now_ns);
-void pc_beat_push_tables(struct pc_cluster *c, uint64_t now_ns);
+/* Push our table to some of those who have another one; sets when to go on. */
+void pc_beat_push_some(struct pc_cluster *c, uint64_t now_ns);
+/* To all of them, now. */
+void pc_beat_push_all(struct pc_cluster *c);
 /* Nobody answers any more where a member served seeds: look there often. */
 void pc_beat_lost(struct pc_cluster *c, uint64_t incarnation, uint64_t now_ns);
 void pc_beat_seek(struct pc_cluster *c, uint64_t now_ns);
@@ -281,6 +286,12 @@ void pc_claim_told(struct pc_cluster *c, const struct pc_msg_table *table,
 static inline uint64_t pc_min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+/* Many changes at once are told together. */
+static inline uint64_t pc_beat_push_gap(const struct pc_cluster *c)
+{
+    return c->params.heartbeat_ns / 100;
 }
 
 static inline uint64_t pc_self_incarnation(const struct pc_cluster *c)

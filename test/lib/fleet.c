@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     STARTS_A_STEP = 25,
@@ -382,4 +383,55 @@ void fleet_measure(struct fleet *f, unsigned n_words,
     (void)fleet_settle(f, 60 * PC_S);
     figures->moved = fleet_join(f, f->n);
     fleet_leave(f, f->n / 2);
+}
+
+/* ---- The cost of a change of view ------------------------------------------
+ */
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * PC_S + (uint64_t)t.tv_nsec;
+}
+
+/* A master's word on one member, as it comes in; what its step took. */
+static uint64_t tell(peercache_node_t *node, uint64_t master,
+                     struct pc_member *member)
+{
+    struct pc_msg_table table = {.members = member, .n_members = 1};
+    uint64_t since = cpu_ns();
+    pc_members_table(node, &table, master);
+    return cpu_ns() - since;
+}
+
+/* A FIFO for everybody, as of a node that has published much. */
+static void publish_to_all(peercache_node_t *node)
+{
+    size_t n;
+    const struct pc_member *members = pc_ring_members(node->ring, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (members[i].incarnation != node->self.incarnation) {
+            (void)pc_fifo_get(node, &members[i]);
+        }
+    }
+}
+
+uint64_t fleet_install(struct fleet *f, int i)
+{
+    struct cluster *c = f->cluster;
+    peercache_node_t *node = c->nodes[i].node;
+    uint64_t master = c->nodes[i == 0 ? 1 : 0].incarnation;
+    struct pc_member stranger = node->self;
+    stranger.incarnation = 7;
+    stranger.admission = 1;
+    stranger.host = 7;
+    (void)snprintf(stranger.id.text, sizeof(stranger.id.text), "stranger");
+    (void)snprintf(stranger.address, sizeof(stranger.address), "10.9.9.9:9");
+    publish_to_all(node);
+    uint64_t joined = tell(node, master, &stranger);
+    stranger.state = PC_MEMBER_LEFT;
+    stranger.epoch++;
+    uint64_t left = tell(node, master, &stranger);
+    return joined > left ? joined : left;
 }
