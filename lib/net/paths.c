@@ -87,17 +87,19 @@ static bool grow_regions(struct pc_peer *peer, uint32_t n)
     return true;
 }
 
-void pc_paths_region(struct pc_peer *peer, const struct pc_msg_region *info)
+bool pc_paths_region(struct pc_peer *peer, const struct pc_msg_region *info)
 {
     if (info->index >= PC_REGIONS_MAX || info->rkey.len > PC_RKEY_MAX ||
         info->slots_offset > info->length ||
-        info->n_slots > (info->length - info->slots_offset) / 64 ||
-        !grow_regions(peer, info->index + 1)) {
-        return;
+        info->n_slots > (info->length - info->slots_offset) / 64) {
+        return true;
+    }
+    if (!grow_regions(peer, info->index + 1)) {
+        return false;
     }
     struct pc_peer_region *region = &peer->regions[info->index];
     if (region->known) {
-        return; /* Regions never change in a node's life. */
+        return true; /* Regions never change in a node's life. */
     }
     region->info = *info;
     if (info->rkey.len > 0) {
@@ -105,6 +107,7 @@ void pc_paths_region(struct pc_peer *peer, const struct pc_msg_region *info)
     }
     region->info.rkey.data = NULL; /* The array may move: see use(). */
     region->known = true;
+    return true;
 }
 
 void pc_paths_greeted(struct pc_peer *peer, const struct pc_msg_hello *hello)
@@ -115,7 +118,7 @@ void pc_paths_greeted(struct pc_peer *peer, const struct pc_msg_hello *hello)
         peer->path.status = PEERCACHE_UNREACHABLE;
     }
     for (uint32_t i = 0; i < hello->n_regions; i++) {
-        pc_paths_region(peer, &hello->regions[i]);
+        (void)pc_paths_region(peer, &hello->regions[i]);
     }
     if (peer->fabric_address == NULL && hello->fabric.len > 0) {
         peer->fabric_address = pc_alloc(1, hello->fabric.len);

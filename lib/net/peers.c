@@ -611,7 +611,9 @@ static void tell_region(struct pc_conn *conn,
     struct pc_msg msg = {.type = PC_MSG_REGION, .request = 0};
     msg.u.region = *region;
     if (pc_conn_send(conn, &msg, NULL, 0, NULL, NULL) != PEERCACHE_OK) {
+        /* A new connection's greeting names all of them. */
         PC_DEBUG("net", "cannot tell %s of a region", conn->remote.id.text);
+        pc_conn_close(conn, PEERCACHE_NO_MEMORY);
     }
 }
 
@@ -627,9 +629,10 @@ void pc_peers_add_region(struct pc_peers *peers,
     }
     peers->self.regions = regions;
     regions[peers->self.n_regions++] = *region;
-    for (struct pc_list *node = peers->incoming.next; node != &peers->incoming;
-         node = node->next) {
+    struct pc_list *node = peers->incoming.next;
+    while (node != &peers->incoming) {
         struct pc_conn *conn = PC_CONTAINER_OF(node, struct pc_conn, link);
+        node = node->next;
         if (conn->state == PC_CONN_READY && conn->cls == PC_LINK_CONTROL) {
             tell_region(conn, region);
         }

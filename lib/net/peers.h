@@ -202,7 +202,8 @@ void pc_peers_add_region(struct pc_peers *peers,
 
 /* paths.c: the ways to a peer's memory. */
 void pc_paths_greeted(struct pc_peer *peer, const struct pc_msg_hello *hello);
-void pc_paths_region(struct pc_peer *peer, const struct pc_msg_region *region);
+/* False: no memory to remember it; it comes again with a new connection. */
+bool pc_paths_region(struct pc_peer *peer, const struct pc_msg_region *region);
 /* Make the region readable (mapping or rkey) if it can be; the region, or NULL
  * if the peer has not told of it. */
 struct pc_peer_region *pc_paths_use(struct pc_peer *peer, uint32_t index);

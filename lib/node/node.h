@@ -171,7 +171,7 @@ struct peercache_node
     /* Places that the store gave up, on their way to the engine. Own lock. */
     pthread_mutex_t gone_lock;
     struct pc_place *gone;
-    size_t n_gone, gone_capacity;
+    size_t gone_at, n_gone, gone_capacity; /* Those before gone_at are out. */
     _Atomic bool gone_any; /* gone_task is queued. */
     struct pc_task gone_task;
     void (*gone_test)(void *arg, const struct pc_place *place,

@@ -121,6 +121,8 @@ static void announce(struct peercache_node *node, uint32_t index,
     struct pc_region_info info;
     struct announce *a = pc_alloc(1, sizeof(*a));
     if (a == NULL || !pc_store_region(node->store, index, &info)) {
+        PC_WARN("pool", "no memory to announce region %u: it is served only",
+                index);
         pc_free(a);
         return;
     }
@@ -314,13 +316,60 @@ void pc_pool_free(struct peercache_node *node)
 
 /* ---- What the store gave up ------------------------------------------- */
 
+#define GONE_AT_ONCE  256
+#define GONE_PER_TURN 2048
+#define GONE_KEPT     4096 /* Room that an empty list keeps. */
+
+/* Oldest first; 0: there are none. */
+static unsigned take_gone(struct peercache_node *node,
+                          struct pc_place places[GONE_AT_ONCE])
+{
+    (void)pthread_mutex_lock(&node->gone_lock);
+    size_t n = node->n_gone - node->gone_at;
+    n = n < GONE_AT_ONCE ? n : GONE_AT_ONCE;
+    if (n > 0) {
+        memcpy(places, node->gone + node->gone_at, n * sizeof(places[0]));
+        node->gone_at += n;
+    }
+    if (node->gone_at == node->n_gone) {
+        node->gone_at = 0;
+        node->n_gone = 0;
+        if (node->gone_capacity > GONE_KEPT) {
+            pc_free(node->gone);
+            node->gone = NULL;
+            node->gone_capacity = 0;
+        }
+    }
+    (void)pthread_mutex_unlock(&node->gone_lock);
+    return (unsigned)n;
+}
+
+static unsigned drain_some(struct peercache_node *node)
+{
+    struct pc_place places[GONE_AT_ONCE];
+    unsigned n = take_gone(node, places);
+    for (unsigned i = 0; i < n; i++) {
+        pc_publish_retract(node, &places[i]);
+    }
+    return n;
+}
+
 static void gone_run(struct pc_task *task)
 {
     struct peercache_node *node =
         PC_CONTAINER_OF(task, struct peercache_node, gone_task);
     /* Off before the look: what comes later queues the task again. */
     atomic_store_explicit(&node->gone_any, false, memory_order_release);
-    (void)pc_pool_drain_gone(node);
+    unsigned n = 0;
+    unsigned more;
+    while (n < GONE_PER_TURN && (more = drain_some(node)) > 0) {
+        n += more;
+    }
+    /* The rest in another turn. */
+    if (n >= GONE_PER_TURN && !atomic_exchange_explicit(&node->gone_any, true,
+                                                        memory_order_acq_rel)) {
+        pc_engine_submit(&node->engine, &node->gone_task);
+    }
 }
 
 void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
@@ -360,16 +409,14 @@ void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
 
 unsigned pc_pool_drain_gone(struct peercache_node *node)
 {
+    unsigned n = 0;
+    unsigned more;
     (void)pthread_mutex_lock(&node->gone_lock);
-    struct pc_place *gone = node->gone;
-    size_t n = node->n_gone;
-    node->gone = NULL;
-    node->n_gone = 0;
-    node->gone_capacity = 0;
+    size_t wanted = node->n_gone - node->gone_at;
     (void)pthread_mutex_unlock(&node->gone_lock);
-    for (size_t i = 0; i < n; i++) {
-        pc_publish_retract(node, &gone[i]);
+    /* Those that are there now; others may come all the time. */
+    while (n < wanted && (more = drain_some(node)) > 0) {
+        n += more;
     }
-    pc_free(gone);
-    return (unsigned)n;
+    return n;
 }

@@ -441,8 +441,8 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
         on_why(node, conn, msg);
         break;
     case PC_MSG_REGION:
-        if (conn->outgoing) {
-            pc_paths_region(conn->peer, &msg->u.region);
+        if (conn->outgoing && !pc_paths_region(conn->peer, &msg->u.region)) {
+            pc_conn_close(conn, PEERCACHE_NO_MEMORY);
         }
         break;
     case PC_MSG_PROGRESS:
