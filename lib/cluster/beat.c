@@ -14,7 +14,7 @@
 
 /* Tables that are pushed in one step; the rest follow some 100 us later, so
  * that a change among many nodes is no pause of the engine. */
-#define PUSHES_MAX 64
+#define PUSHES_MAX 16
 
 static struct pc_cluster_send *new_send(struct pc_cluster *c,
                                         enum pc_msg_type type)

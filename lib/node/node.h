@@ -172,7 +172,7 @@ struct peercache_node
     pthread_mutex_t gone_lock;
     struct pc_place *gone;
     size_t gone_at, n_gone, gone_capacity; /* Those before gone_at are out. */
-    _Atomic bool gone_any; /* gone_task is queued. */
+    _Atomic bool gone_any;                 /* gone_task is queued. */
     struct pc_task gone_task;
     void (*gone_test)(void *arg, const struct pc_place *place,
                       enum pc_gone why); /* pc_node_env.gone */
