@@ -16,7 +16,7 @@
 set -u
 cd "$(dirname "$0")/../.."
 BW_PORT=18515 UCX_PORT=13337 NODE_PORT=19530
-PAGE=131072 SECONDS_EACH=10
+PAGE=131072 PAGES=8192 SECONDS_EACH=10
 
 usage() { sed -n '2,17s/^# \?//p' "$0" && exit 2; }
 [ $# -ge 2 ] || usage
@@ -43,7 +43,7 @@ problem() {
 
 check() {
     local tool gid limit numa
-    for tool in ibv_devinfo ib_read_bw ucx_perftest ucx_info "$BIN/peercache-bench"; do
+    for tool in ibv_devinfo ib_read_bw ucx_perftest ucx_info "$BIN/peercache-bench-hosts"; do
         command -v "$tool" >/dev/null || problem "$tool is missing"
     done
     ibv_devinfo -v >"$REPORT/ibv_devinfo" 2>&1 || problem "ibv_devinfo has failed"
@@ -102,8 +102,8 @@ serve() {
     done) &
     pids+=($!)
     settings
-    near_card "$BIN/peercache-bench" serve --listen "0.0.0.0:$NODE_PORT" \
-        --page $PAGE 2>&1 | tee "$REPORT/peercache_serve"
+    near_card "$BIN/peercache-bench-hosts" serve "$(hostname -I | cut -d" " -f 1):$NODE_PORT" \
+        $PAGES 2>&1 | tee "$REPORT/peercache_serve"
 }
 
 # ---- The second host -----------------------------------------------------
@@ -125,9 +125,9 @@ drive() {
             >"$REPORT/ucx_perftest.$round" 2>&1 || problem "ucx_perftest has failed"
         (
             settings
-            near_card "$BIN/peercache-bench" drive --connect "$HOST:$NODE_PORT" \
-                --page $PAGE --batch 32 --seconds $SECONDS_EACH --json
-        ) >"$REPORT/peercache_drive.$round" 2>&1 || problem "peercache-bench has failed"
+            near_card "$BIN/peercache-bench-hosts" drive "$HOST:$NODE_PORT" $PAGES \
+                $SECONDS_EACH
+        ) >"$REPORT/peercache_drive.$round" 2>&1 || problem "peercache-bench-hosts has failed"
         raw=$(last_number "$REPORT/ib_read_bw.$round" 4)
         ucx=$(awk '/^Final:/ { print $(NF - 3) * 8 * 1.048576 / 1000 }' \
             "$REPORT/ucx_perftest.$round")
