@@ -141,6 +141,11 @@ def main():
         for size in shipped["sizes"]:
             print(size)
             assert size["lru"] <= size["hit"] <= shipped["infinite"], size
+        remote = report("--remote", path)
+        check_report(remote, requests)
+        for size in remote["sizes"]:
+            print("remote", size)
+            assert 0.9 * size["lru"] <= size["hit"] <= remote["infinite"], size
         check_tiny(path)
         check_bad_input(path)
 

@@ -19,7 +19,7 @@
 static const double fractions[] = {0.05, 0.10, 0.20, 0.50};
 enum { N_SIZES = sizeof(fractions) / sizeof(fractions[0]) };
 
-enum flag { F_JSON = 1, F_PAGE_SIZE, F_EXACT };
+enum flag { F_JSON = 1, F_PAGE_SIZE, F_EXACT, F_REMOTE };
 
 static const struct tool_flag table[] = {
     {"json", NULL,
@@ -34,6 +34,10 @@ static const struct tool_flag table[] = {
      "Ask page by page, in a pool without watermarks and with the policy lru: "
      "must hit exactly what the offline LRU does.",
      F_EXACT},
+    {"remote", NULL,
+     "Another node without a pool asks and reads; see --read-mode. What it "
+     "reads without the holder counts as used only as far as that is told of.",
+     F_REMOTE},
     {NULL, NULL, NULL, 0},
 };
 
@@ -234,6 +238,9 @@ static int take_own(struct command *command, const struct tool_flags *flags)
     case F_EXACT:
         command->plan.exact = true;
         return add_setting(command, "eviction_policy", "lru") ? -1 : 2;
+    case F_REMOTE:
+        command->plan.remote = true;
+        return -1;
     default:
         break;
     }

@@ -57,6 +57,9 @@ struct trace_plan
      * policy alone does. Else a request is one chain: exists, get what is
      * there, put the rest. */
     bool exact;
+    /* Another node asks and reads, without a pool, by whatever way it has; the
+     * node with the pool only puts. */
+    bool remote;
     char settings[TRACE_SETTINGS_MAX]; /* "name=value" lines. */
 };
 

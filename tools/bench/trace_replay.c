@@ -1,6 +1,6 @@
 /*
  * trace_replay.c - a trace, asked of a real node: a cluster of one with a pool
- * for exactly so many pages.
+ * for exactly so many pages, or of two, the other without a pool.
  */
 #include "trace.h"
 
@@ -21,7 +21,8 @@ struct replay
 {
     const struct trace *trace;
     const struct trace_plan *plan;
-    peercache_node_t *node;
+    peercache_node_t *node;   /* With the pool. */
+    peercache_node_t *reader; /* Who asks: the same, or another. */
     peercache_item_t *items;
     peercache_piece_t *pieces; /* Two of each item: which page, and the rest. */
     uint64_t *written, *read;  /* Which page. */
@@ -94,10 +95,13 @@ static bool configure(peercache_config_t *config, const struct trace_plan *plan,
 {
     char size[32];
     char name[32];
+    char seed[32];
+    unsigned port = 21000 + (unsigned)getpid() % 20000;
+    (void)snprintf(seed, sizeof(seed), "127.0.0.1:%u", port);
     (void)snprintf(size, sizeof(size), "%llu", (unsigned long long)region);
     (void)snprintf(name, sizeof(name), "trace-%d", (int)getpid());
     return set(config, "cluster_name", name, why) &&
-           set(config, "node_id", name, why) &&
+           (!plan->remote || set(config, "discovery_addr", seed, why)) &&
            set(config, "control_bind_host", "127.0.0.1", why) &&
            set(config, "disk_enabled", "false", why) &&
            set(config, "metrics_enabled", "false", why) &&
@@ -139,6 +143,42 @@ static bool pool_is(struct replay *r, uint64_t bytes)
     return capacity == bytes;
 }
 
+/* A client has no pool. */
+static bool set_role(peercache_config_t *config, bool is_reader, char *why)
+{
+    char name[32];
+    (void)snprintf(name, sizeof(name), "trace-%d%s", (int)getpid(),
+                   is_reader ? "-reader" : "");
+    return set(config, "node_id", name, why) &&
+           (!is_reader || (set(config, "mode", "centralized", why) &&
+                           set(config, "role", "inference", why)));
+}
+
+static bool open_one(struct replay *r, uint64_t region, bool is_reader,
+                     peercache_node_t **node_p)
+{
+    peercache_config_t *config;
+    if (peercache_config_create(&config) != PEERCACHE_OK) {
+        return fail(r, "configuration", PEERCACHE_NO_MEMORY);
+    }
+    bool ok = configure(config, r->plan, region, r->why) &&
+              set_role(config, is_reader, r->why);
+    if (ok) {
+        peercache_status_t status = peercache_node_create(config, node_p);
+        ok = status == PEERCACHE_OK;
+        if (!ok) {
+            (void)fail(r, peercache_config_error(config), status);
+        }
+    }
+    peercache_config_destroy(config);
+    if (ok) {
+        peercache_status_t status =
+            peercache_node_wait_ready(*node_p, READY_NS);
+        ok = status == PEERCACHE_OK || fail(r, "node", status);
+    }
+    return ok;
+}
+
 static bool open_node(struct replay *r, uint32_t capacity)
 {
     uint64_t n_granules = capacity * value_granules(r->plan);
@@ -150,25 +190,12 @@ static bool open_node(struct replay *r, uint32_t capacity)
                        capacity, r->plan->page_size);
         return false;
     }
-    peercache_config_t *config;
-    if (peercache_config_create(&config) != PEERCACHE_OK) {
-        return fail(r, "configuration", PEERCACHE_NO_MEMORY);
+    if (!open_one(r, region, false, &r->node) ||
+        !pool_is(r, n_granules * GRANULE)) {
+        return false;
     }
-    bool ok = configure(config, r->plan, region, r->why);
-    if (ok) {
-        peercache_status_t status = peercache_node_create(config, &r->node);
-        ok = status == PEERCACHE_OK;
-        if (!ok) {
-            (void)fail(r, peercache_config_error(config), status);
-        }
-    }
-    peercache_config_destroy(config);
-    if (ok) {
-        peercache_status_t status =
-            peercache_node_wait_ready(r->node, READY_NS);
-        ok = status == PEERCACHE_OK || fail(r, "node", status);
-    }
-    return ok && pool_is(r, n_granules * GRANULE);
+    r->reader = r->node;
+    return !r->plan->remote || open_one(r, region, true, &r->reader);
 }
 
 /* ---- Calls -------------------------------------------------------------- */
@@ -214,7 +241,8 @@ static bool call(struct replay *r, verb_fn verb, const char *name, size_t n)
             r->items[i].n_pieces = 0;
         }
     }
-    peercache_status_t status = verb(r->node, r->items, n, &params, NULL);
+    peercache_node_t *node = verb == peercache_put ? r->node : r->reader;
+    peercache_status_t status = verb(node, r->items, n, &params, NULL);
     return status == PEERCACHE_OK || status == PEERCACHE_PARTIAL ||
            fail(r, name, status);
 }
@@ -370,6 +398,9 @@ bool trace_replay(const struct trace *trace, const struct trace_plan *plan,
     struct replay r = {.trace = trace, .plan = plan, .why = why};
     struct trace_hits found = {0};
     bool ok = make(&r) && open_node(&r, capacity) && walk(&r, &found);
+    if (r.reader != NULL && r.reader != r.node) {
+        peercache_node_destroy(r.reader);
+    }
     if (r.node != NULL) {
         peercache_node_destroy(r.node);
     }
