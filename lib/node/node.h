@@ -164,7 +164,8 @@ struct peercache_node
     struct pc_doubt doubt;
     struct pc_load load; /* Of serving. */
     struct pc_uses uses;
-    int32_t hedge_budget; /* Tenths of messages: lookup.c. */
+    uint64_t room_again_ns; /* No turn tries to make room before. */
+    int32_t hedge_budget;   /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];
 

@@ -68,8 +68,11 @@ void pc_threads_wake_evictor(struct peercache_node *node)
  * polls longer for it. */
 void pc_threads_make_room(struct peercache_node *node)
 {
-    if (!node->client && pc_store_wants_eviction(node->store)) {
-        (void)pc_store_evict(node->store, EVICT_A_TURN);
+    uint64_t now = pc_engine_now(&node->engine);
+    if (!node->client && now >= node->room_again_ns &&
+        pc_store_wants_eviction(node->store) &&
+        pc_store_evict(node->store, EVICT_A_TURN) == 0) {
+        node->room_again_ns = now + PC_MS; /* All is pinned. */
     }
 }
 

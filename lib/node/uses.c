@@ -1,5 +1,6 @@
 #include "uses.h"
 
+#include "base/mem.h"
 #include "node/node.h"
 
 #include <string.h>
@@ -63,9 +64,8 @@ static void tell(struct peercache_node *node, uint64_t incarnation,
 /* Group by holder, in the order of the reads: the tail of a chain comes first,
  * and is the oldest for the holder too. */
 static void tell_holders(struct peercache_node *node, struct pc_use *notes,
-                         uint32_t n)
+                         struct pc_digest *group, uint32_t n)
 {
-    struct pc_digest group[PC_USES_MAX];
     uint32_t left = n;
     for (int k = 0; k < HOLDERS_MAX && left > 0; k++) {
         uint64_t holder = notes[0].incarnation;
@@ -91,7 +91,10 @@ static void tell_all(struct pc_timer *timer, uint64_t now_ns)
     struct pc_uses *u = PC_CONTAINER_OF(timer, struct pc_uses, timer);
     struct peercache_node *node =
         PC_CONTAINER_OF(u, struct peercache_node, uses);
-    struct pc_use notes[PC_USES_MAX];
+    /* Not on the stack: turns run in callers' threads, too. */
+    struct pc_use *notes = pc_alloc(PC_USES_MAX, sizeof(*notes));
+    struct pc_digest *group = pc_alloc(PC_USES_MAX, sizeof(*group));
+    bool ok = notes != NULL && group != NULL;
     (void)now_ns;
     u->waiting = false;
     for (size_t i = 0; i < PC_ARRAY_LEN(u->seen); i++) {
@@ -99,10 +102,18 @@ static void tell_all(struct pc_timer *timer, uint64_t now_ns)
     }
     (void)pthread_mutex_lock(&u->lock);
     uint32_t n = u->n;
-    memcpy(notes, u->notes, n * sizeof(notes[0]));
+    if (ok) {
+        memcpy(notes, u->notes, n * sizeof(notes[0]));
+    }
     u->n = 0;
     (void)pthread_mutex_unlock(&u->lock);
-    tell_holders(node, notes, n);
+    if (ok) {
+        tell_holders(node, notes, group, n);
+    } else {
+        pc_metrics_add(&node->metrics, PC_METRIC_USES_DROPPED, n);
+    }
+    pc_free(notes);
+    pc_free(group);
 }
 
 void pc_uses_step(struct peercache_node *node)
