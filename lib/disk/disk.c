@@ -174,8 +174,8 @@ void pc_disk_count_dropped(struct pc_disk *disk, enum pc_disk_result result)
 
 bool pc_disk_begin_calls(struct pc_disk *disk)
 {
-    disk->n_calling += disk->detached ? 0 : 1;
-    return !disk->detached;
+    disk->n_calling += disk->muted ? 0 : 1;
+    return !disk->muted;
 }
 
 void pc_disk_end_calls(struct pc_disk *disk)

@@ -133,8 +133,8 @@ struct pc_disk
 
     /* All below: under the lock. */
     bool closing, stop;
-    bool detached; /* Close has given up waiting: no more calls to anybody, and
-                    * the last thread frees. */
+    bool muted;    /* Close has told everybody: no more calls. */
+    bool detached; /* Close does not wait any more: the last thread frees. */
     bool direct, direct_known;
     uint32_t n_running; /* Threads that have not ended. */
     uint32_t n_reading, n_batches;

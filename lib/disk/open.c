@@ -475,7 +475,7 @@ static void take_over(struct pc_disk *disk, struct pc_list *requests)
     for (uint32_t i = 0; i < disk->n_workers; i++) {
         pc_list_splice_back(requests, &disk->workers[i].requests);
     }
-    disk->detached = true;
+    disk->muted = true;
 }
 
 static void call_all(struct pc_list *requests, struct pc_list *clears)
@@ -569,6 +569,7 @@ bool pc_disk_close(struct pc_disk *disk, uint64_t timeout_ns)
     bool ended = disk->n_running == 0;
     if (!ended) {
         PC_WARN("disk", "%s does not answer: closing without it", disk->path);
+        disk->detached = true;
         detach_all(disk);
     }
     pc_disk_unlock(disk);
