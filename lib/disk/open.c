@@ -425,6 +425,13 @@ void pc_disk_lose(struct pc_disk *disk)
 /* Nothing is left to do that a restart would miss. */
 static bool is_quiet(const struct pc_disk *disk)
 {
+    for (struct pc_list *link = disk->doomed.next; link != &disk->doomed;
+         link = link->next) {
+        if (!PC_CONTAINER_OF(link, struct pc_disk_segment, link)->unlinked &&
+            disk->unlink_at_ns == 0) {
+            return false; /* Unlinking it has not failed. */
+        }
+    }
     for (struct pc_list *link = disk->segments.next; link != &disk->segments;
          link = link->next) {
         if (PC_CONTAINER_OF(link, struct pc_disk_segment, link)->state ==

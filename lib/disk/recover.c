@@ -411,9 +411,13 @@ static size_t refute_slice(struct pc_disk *disk,
     for (uint32_t i = 0; i < WALK && n < AT_ONCE && *id < disk->index.n_items;
          i++, (*id)++) {
         struct pc_disk_item *item = pc_disk_index_item(&disk->index, *id);
-        if (item->state == PC_DISK_LIVE && item->segment == segment->slot &&
-            !in_scan(entries, item)) {
+        if (item->segment != segment->slot || in_scan(entries, item)) {
+            continue;
+        }
+        if (item->state == PC_DISK_LIVE) {
             places[n++] = pc_disk_place_of(item);
+            pc_disk_drop(disk, *id);
+        } else if (item->state == PC_DISK_DEAD) {
             pc_disk_drop(disk, *id);
         }
     }

@@ -615,6 +615,14 @@ void mem_disk_put(struct mem_disk *disk, const char *name, const void *data,
     file->name_safe = true;
 }
 
+void mem_disk_wipe(struct mem_disk *disk)
+{
+    for (size_t i = 0; i < FILES; i++) {
+        forget(&disk->files[i]);
+    }
+    memset(disk->handles, 0, sizeof(disk->handles));
+}
+
 void mem_disk_cut(struct mem_disk *disk, const char *name, uint64_t size)
 {
     set_size(find(disk, name), size);

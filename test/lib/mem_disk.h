@@ -74,6 +74,8 @@ bool mem_disk_file(struct mem_disk *disk, const char *prefix, size_t n,
 /* Make or replace a file. */
 void mem_disk_put(struct mem_disk *disk, const char *name, const void *data,
                   uint64_t size);
+/* Remove all files. */
+void mem_disk_wipe(struct mem_disk *disk);
 void mem_disk_cut(struct mem_disk *disk, const char *name, uint64_t size);
 uint64_t mem_disk_bytes(struct mem_disk *disk);
 
