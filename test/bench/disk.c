@@ -158,14 +158,13 @@ static struct pc_disk *open_tier(const struct run *run, const char *name)
     char *error = NULL;
     struct pc_disk *disk;
     (void)snprintf(path, sizeof(path), "%s/%s", run->folder, name);
-    struct pc_disk_params params = {
-        .path = path,
-        .node_id = "bench",
-        .size = 64ull << 30,
-        .max_records = 2 * run->n_values,
-        .queue_bytes = QUEUE,
-        .n_threads = run->depth,
-        .sync = PC_DISK_SYNC_SEAL};
+    struct pc_disk_params params = {.path = path,
+                                    .node_id = "bench",
+                                    .size = 64ull << 30,
+                                    .max_records = 2 * run->n_values,
+                                    .queue_bytes = QUEUE,
+                                    .n_threads = run->depth,
+                                    .sync = PC_DISK_SYNC_SEAL};
     if (pc_disk_open(&params, &disk, &error) != PEERCACHE_OK) {
         fprintf(stderr, "%s\n", error);
         exit(1);
