@@ -311,7 +311,8 @@ enum pc_disk_result pc_disk_write(struct pc_disk *disk,
     request->written = write->done;
     request->arg = write->arg;
     request->epoch = disk->epoch;
-    disk->queued_bytes += write->length;
+    disk->queued_bytes +=
+        pc_disk_cost(write->length, write->name_space_len + write->key_len);
     pc_list_push_back(&disk->writes, &request->link);
     (void)pthread_cond_signal(&disk->work);
     pc_disk_unlock(disk);

@@ -97,7 +97,8 @@ struct pc_disk_params
     uint64_t size;
     uint64_t segment_size; /* 0: chosen: a 128th, 1 to 256 MiB. */
     uint64_t max_records;  /* In the index; 0: size / 4 KiB. */
-    /* Bytes of values that are accepted and not yet written. */
+    /* Bytes that are accepted and not yet written: values, and what is kept of
+     * each write. */
     uint64_t queue_bytes;
     uint32_t max_reads; /* Reads waiting; 0: 1,024. */
     /* Threads for reads and writes, one more works in the background. 0: no
@@ -131,9 +132,9 @@ peercache_status_t pc_disk_open(const struct pc_disk_params *params,
  * Take no more work, write what is queued and seal the segment, at most for
  * timeout_ns; then what is left is dropped (CLOSED). After this no done
  * function is called and no caller's memory is touched. If a thread still
- * hangs in the kernel after that, false: it keeps what it needs, and the
- * directory stays locked until it returns; else all is freed and true. Either
- * way the disk must not be used any more. NULL: true.
+ * hangs in the kernel after that, false: it keeps what it needs (io and clock
+ * must stay), and the directory stays locked until it returns; else all is
+ * freed and true. Either way the disk must not be used any more. NULL: true.
  */
 bool pc_disk_close(struct pc_disk *disk, uint64_t timeout_ns);
 

@@ -221,6 +221,12 @@ void pc_disk_count_dropped(struct pc_disk *disk, enum pc_disk_result result);
 void pc_disk_forget(struct pc_disk *disk, struct pc_disk_segment *segment,
                     enum pc_disk_gone why);
 
+/* What a queued write counts for: its value, and what we keep of it. */
+static inline uint64_t pc_disk_cost(uint64_t length, uint64_t names_len)
+{
+    return length + names_len + sizeof(struct pc_disk_request);
+}
+
 /* ---- log.c: the head of the log --------------------------------------- */
 
 /* Give the requests that are first in the queue their places. False: there is

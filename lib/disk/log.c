@@ -96,7 +96,9 @@ static bool is_settled(struct pc_disk *disk, struct pc_disk_request *request)
 static void uncount(struct pc_disk *disk, const struct pc_disk_request *request)
 {
     if (request->kind == PC_DISK_REQUEST_WRITE) {
-        disk->queued_bytes -= request->length;
+        disk->queued_bytes -=
+            pc_disk_cost(request->length,
+                         (uint64_t)request->name_space_len + request->key_len);
         if (request->result != PC_DISK_OK) {
             pc_disk_count_dropped(disk, request->result);
         }

@@ -135,12 +135,25 @@ static void fail_writes(struct pc_disk *disk, enum pc_disk_result why)
     }
 }
 
+static bool has_doomed(struct pc_disk *disk)
+{
+    bool has = false;
+    pc_disk_lock(disk);
+    for (struct pc_list *link = disk->doomed.next;
+         !has && link != &disk->doomed; link = link->next) {
+        has = !PC_CONTAINER_OF(link, struct pc_disk_segment, link)->unlinked;
+    }
+    pc_disk_unlock(disk);
+    return has;
+}
+
 /* No space and nothing to reclaim: what is doomed cannot be unlinked, or
  * others have filled the file system. The head, when nothing else is left, can
  * be given up. */
 static bool make_space(struct pc_disk *disk)
 {
-    if (pc_disk_reclaim(disk)) {
+    /* While nothing can be unlinked, giving up more records frees nothing. */
+    if (!has_doomed(disk) && pc_disk_reclaim(disk)) {
         return true;
     }
     pc_disk_lock(disk);
@@ -194,7 +207,7 @@ static bool thin_out(struct pc_disk *disk)
     pc_disk_lock(disk);
     bool full = disk->n_records >= most - most / 16;
     pc_disk_unlock(disk);
-    return full && pc_disk_reclaim(disk);
+    return full && !has_doomed(disk) && pc_disk_reclaim(disk);
 }
 
 /* Closing: seal what there is; the spare has never been used. */

@@ -292,6 +292,27 @@ static void a_read_only_disk_serves_what_it_has(void **state)
     assert_int_equal(put(w, 41), PC_DISK_OK);
 }
 
+static void what_cannot_be_unlinked_costs_no_more_than_one_segment(void **state)
+{
+    struct world *w = *state;
+    unsigned n_found = 0;
+    put_many(w, 40);
+    mem_disk_fail(w->mem, MEM_DISK_UNLINK, EIO, 0, 1000000);
+    for (unsigned key = 40; key < 100; key++) {
+        (void)put(w, key);
+        w->now += PC_MS;
+    }
+    for (unsigned key = 0; key < 100; key++) {
+        n_found += has(w, key) ? 1 : 0;
+    }
+    assert_true(n_found >= 25);
+    assert_int_equal(stats_of(w).state, PC_DISK_PAUSED);
+    mem_disk_fail(w->mem, MEM_DISK_UNLINK, EIO, 0, 0);
+    w->now += 60 * PC_S;
+    turn_all(w);
+    assert_int_equal(put(w, 100), PC_DISK_OK);
+}
+
 static void a_directory_that_is_replaced_is_left_alone(void **state)
 {
     struct world *w = *state;
@@ -504,6 +525,7 @@ int main(void)
         T(a_read_error_is_a_miss_of_that_record_only),
         T(a_full_file_system_makes_the_tier_smaller),
         T(a_read_only_disk_serves_what_it_has),
+        T(what_cannot_be_unlinked_costs_no_more_than_one_segment),
         T(a_directory_that_is_replaced_is_left_alone),
         T(a_plain_file_system_is_enough),
         T(a_sync_that_fails_leaves_no_index_block),
