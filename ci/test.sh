@@ -244,6 +244,10 @@ stage_thousand() {
     JOBS=1 all_seeds thousand 1 20
 }
 
+stage_disk() {
+    build/test/unit/test_unit_disk_crash --long
+}
+
 stage_bench() {
     test/bench/ratios.sh build/bin && build/bin/peercache-bench-cluster
 }
@@ -256,6 +260,8 @@ export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_wheels stage_sglang stage_sglang_file stage_sglang_pair \
     stage_tsan stage_rules stage_hosts stage_rdma stage_hosts_long stage_demo stage_threads \
     stage_random stage_seeds stage_thousand stage_bench
+    stage_tsan stage_rules stage_hosts stage_hosts_long stage_demo stage_threads \
+    stage_random stage_seeds stage_thousand stage_disk stage_bench
 
 # ---- Running them -----------------------------------------------------------
 
@@ -400,6 +406,7 @@ fi
 if [ $with_long = yes ]; then
     stage seeds 5400 build
     stage thousand 6000 build
+    stage disk 300 build
     stage hosts_long 600 build
     stage bench 600 build
 fi
