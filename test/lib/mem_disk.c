@@ -296,7 +296,9 @@ static int md_pread(void *arg, int handle, void *to, size_t len, uint64_t at,
     if (error == 0) {
         uint64_t left = at < file->size ? file->size - at : 0;
         *n_p = left < len ? (size_t)left : len;
-        memcpy(to, file->data + (*n_p > 0 ? at : 0), *n_p);
+        if (*n_p > 0) {
+            memcpy(to, file->data + at, *n_p);
+        }
     }
     return leave(disk, error);
 }
