@@ -259,8 +259,6 @@ export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_asan stage_asan_ucx stage_tsan_ucx \
     stage_wheels stage_sglang stage_sglang_file stage_sglang_pair \
     stage_tsan stage_rules stage_hosts stage_rdma stage_hosts_long stage_demo stage_threads \
-    stage_random stage_seeds stage_thousand stage_bench
-    stage_tsan stage_rules stage_hosts stage_hosts_long stage_demo stage_threads \
     stage_random stage_seeds stage_thousand stage_disk stage_bench
 
 # ---- Running them -----------------------------------------------------------
