@@ -2,10 +2,12 @@
  * clear.c - drop all that this node holds.
  *
  *     SWEEP: some values go, their retracts are queued ─ more? ─► next turn
- *        │ all slots seen               ▲                             │
+ *        │ all slots seen, then all     ▲                             │
+ *        │ records on disk              │                             │
  *        │                              └─────── FIFOs not too full ◄─┤
  *        ▼                                       else wait for owners ┘
- *     owners have taken the retracts, or the deadline ─► DONE
+ *     the disk is emptied (rule 10) ─► owners have taken the retracts, or the
+ *     deadline ─► DONE
  *
  * Runs in the engine, a small part a turn, so traffic goes on. Only values that
  * were sealed before it began go: their generations become odd at once, as with
@@ -23,6 +25,7 @@
 
 static void end(struct pc_clear *clear, peercache_status_t status)
 {
+    pc_tier_clear_over(clear->node);
     clear->status = status;
     clear->done(clear);
 }
@@ -47,8 +50,8 @@ static void owners_know(struct pc_barrier *barrier)
         end(clear, PEERCACHE_SHUTDOWN);
     } else if (is_late(clear)) {
         end(clear, PEERCACHE_TIMED_OUT);
-    } else if (clear->swept) {
-        end(clear, PEERCACHE_OK);
+    } else if (clear->disk_cleared) {
+        end(clear, clear->unsafe ? PEERCACHE_IO : PEERCACHE_OK);
     } else {
         sweep(clear);
     }
@@ -61,6 +64,36 @@ static void wait_for_owners(struct pc_clear *clear)
     if (!pc_publish_barrier(node, &clear->barrier, left_ns, owners_know)) {
         end(clear, PEERCACHE_NO_MEMORY);
     }
+}
+
+static void disk_is_empty(void *arg, bool safe)
+{
+    struct pc_clear *clear = arg;
+    clear->disk_cleared = true;
+    clear->unsafe = !safe;
+    if (is_closing(clear)) {
+        end(clear, PEERCACHE_SHUTDOWN);
+    } else if (is_late(clear)) {
+        end(clear, PEERCACHE_TIMED_OUT);
+    } else {
+        wait_for_owners(clear);
+    }
+}
+
+/* All records of what was only on disk are retracted; now the values go. */
+static void empty_disk(struct pc_clear *clear)
+{
+    struct peercache_node *node = clear->node;
+    struct pc_tier_fence *fence = pc_tier_fence_begin(node);
+    if (fence == NULL) {
+        clear->disk_cleared = true;
+        clear->unsafe = node->tier != NULL;
+        wait_for_owners(clear);
+        return;
+    }
+    pc_tier_clear(node, fence);
+    pc_tier_fence_end(fence, clear->deadline_ns - pc_engine_now(&node->engine),
+                      disk_is_empty, clear);
 }
 
 static void go_on(struct pc_timer *timer, uint64_t now_ns)
@@ -79,13 +112,20 @@ static void sweep(struct pc_clear *clear)
     for (int i = 0; i < STEPS_PER_TURN && !clear->swept; i++) {
         clear->swept = !pc_store_clear(node->store, &clear->sweep);
     }
+    if (clear->swept && !clear->disk_swept) {
+        clear->disk_swept =
+            !pc_tier_clear_some(node, &clear->cursor, &clear->n_on_disk);
+    }
+    uint64_t n_gone = clear->sweep.n_gone + clear->n_on_disk;
     pc_metrics_add(&node->metrics, PC_METRIC_REMOVED,
-                   clear->sweep.n_gone - clear->n_counted);
-    clear->n_counted = clear->sweep.n_gone;
+                   n_gone - clear->n_counted);
+    clear->n_counted = n_gone;
     (void)pc_pool_drain_gone(node); /* Queue the retracts now. */
     if (is_late(clear)) {
         end(clear, PEERCACHE_TIMED_OUT);
-    } else if (clear->swept || node->publisher.n_entries > BACKLOG_MAX) {
+    } else if (clear->disk_swept) {
+        empty_disk(clear);
+    } else if (node->publisher.n_entries > BACKLOG_MAX) {
         wait_for_owners(clear);
     } else {
         /* Not in this turn, which is the others' as well. */

@@ -43,7 +43,16 @@ enum pc_read_mode {
 };
 enum pc_verify { PC_VERIFY_GENERATION, PC_VERIFY_CHECKSUM };
 enum pc_eviction_policy { PC_EVICTION_S3FIFO, PC_EVICTION_LRU };
-enum pc_disk_policy { PC_DISK_POLICY_PUT, PC_DISK_POLICY_EVICT };
+enum pc_disk_policy {
+    PC_DISK_POLICY_PUT,
+    PC_DISK_POLICY_EVICT,
+    PC_DISK_POLICY_SECOND
+};
+enum pc_disk_fsync {
+    PC_DISK_FSYNC_NEVER,
+    PC_DISK_FSYNC_SEAL,
+    PC_DISK_FSYNC_ALWAYS
+};
 
 /*
  * Every setting under its own name; times in nanoseconds end in _ns. Texts
@@ -124,7 +133,9 @@ struct pc_settings
     char disk_path[PEERCACHE_STR_MAX];
     uint64_t disk_size;
     uint64_t disk_queue;
+    int64_t disk_threads;
     enum pc_disk_policy disk_policy;
+    enum pc_disk_fsync disk_fsync;
 
     /* Other. */
     peercache_log_level_t log_level;

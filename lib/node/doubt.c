@@ -66,7 +66,7 @@ static bool is_believed(const struct peercache_node *node,
 static void look(struct peercache_node *node, const struct pc_record *record)
 {
     struct pc_place place;
-    if (!pc_store_find(node->store, record->digest, false, &place) ||
+    if (!pc_tier_held(node, record->digest, &place) ||
         place.generation > record->generation) {
         (void)pc_shard_retract(node->shard, record);
     }
@@ -213,8 +213,7 @@ void pc_doubt_asked(struct peercache_node *node, struct pc_conn *conn,
             record.generation > newest) {
             continue; /* Not ours; a lie, which would retract what comes. */
         }
-        bool held = !node->client &&
-                    pc_store_find(node->store, record.digest, false, &place);
+        bool held = pc_tier_held(node, record.digest, &place);
         if (held && place.generation <= record.generation) {
             continue; /* The reader was wrong, or asked in vain. */
         }

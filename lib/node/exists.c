@@ -45,10 +45,13 @@ bool pc_exists_caller(struct peercache_op *op)
         size_t i =
             (op->flags & PEERCACHE_OP_CHAIN) != 0 ? op->n_items - 1 - n : n;
         struct pc_place place;
+        struct pc_disk_place disk;
         struct pc_record record;
         if (!node->client &&
             pc_store_find(node->store, op->state[i].digest, true, &place)) {
             say_yes(op, i, place.length, PEERCACHE_FROM_LOCAL);
+        } else if (pc_tier_find(node, op->state[i].digest, &disk)) {
+            say_yes(op, i, disk.length, PEERCACHE_FROM_DISK);
         } else if (pc_cache_get(node->cache, op->state[i].digest,
                                 op->started_ns, &record) &&
                    header_says_so(op, &record)) {

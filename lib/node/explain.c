@@ -280,6 +280,8 @@ static void run(struct pc_explain *x)
     x->end_ns = now_ns + node->settings.op_timeout_ns;
     x->local = !node->client &&
                pc_store_find(node->store, x->digest, false, &x->place);
+    struct pc_disk_place disk;
+    x->on_disk = pc_tier_find(node, x->digest, &disk);
     x->cached = pc_cache_get(node->cache, x->digest, now_ns, &x->cached_record);
     x->phase_ns[PC_EXPLAIN_LOCAL] = pc_clock_now(&node->clock) - now_ns;
     ask_all(x, PC_EXPLAIN_OWNERS, ask_owners);

@@ -46,7 +46,7 @@ struct pc_explain
     peercache_node_t *node;
     struct pc_digest digest;
     uint64_t end_ns;
-    bool local, cached, joined;
+    bool local, on_disk, cached, joined;
     struct pc_place place;          /* If local. */
     struct pc_record cached_record; /* If cached. */
     struct pc_event done; /* 1: all that were asked have answered, or not. */

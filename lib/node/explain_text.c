@@ -37,8 +37,8 @@ static void add_node(struct pc_explain *x, uint64_t incarnation)
 static void add_known(struct pc_explain *x)
 {
     struct pc_text *text = &x->text;
-    pc_text_add(text, ",\"view\":\"%016" PRIx64 "\",\"local\":",
-                pc_ring_view(x->node->ring));
+    pc_text_add(text, ",\"view\":\"%016" PRIx64 "\",\"on_disk\":%s,\"local\":",
+                pc_ring_view(x->node->ring), truth(x->on_disk));
     if (x->local) {
         pc_text_add(text,
                     "{\"generation\":%" PRIu64 ",\"length\":%" PRIu64
@@ -107,12 +107,12 @@ static void add_owner(struct pc_explain *x, const struct pc_asked *asked)
         pc_text_add(text, "%s{\"holder\":", i > 0 ? "," : "");
         const char *id = id_of(x, r->incarnation);
         pc_text_add_json(text, id, strlen(id));
-        pc_text_add(text,
-                    ",\"incarnation\":\"%016" PRIx64
-                    "\",\"generation\":%" PRIu64 ",\"length\":%" PRIu64
-                    ",\"dead\":%s}",
-                    r->incarnation, r->generation, r->length,
-                    truth(asked->said.dead[i] != 0));
+        pc_text_add(
+            text,
+            ",\"incarnation\":\"%016" PRIx64 "\",\"generation\":%" PRIu64
+            ",\"length\":%" PRIu64 ",\"dead\":%s,\"on_disk\":%s}",
+            r->incarnation, r->generation, r->length,
+            truth(asked->said.dead[i] != 0), truth(pc_record_is_on_disk(r)));
     }
     pc_text_add(text, "]}");
 }
@@ -141,6 +141,9 @@ static struct way way_of(struct pc_explain *x, const struct pc_record *record)
     struct pc_peer *peer = pc_peers_find(&node->peers, record->incarnation);
     enum pc_read_way way = PC_WAY_DOWN;
     if (record->incarnation == node->self.incarnation) {
+        if (pc_record_is_on_disk(record)) {
+            return (struct way){"disk", x->on_disk};
+        }
         bool here = x->local && x->place.generation == record->generation;
         return (struct way){"local", here};
     }
@@ -154,6 +157,8 @@ static struct way way_of(struct pc_explain *x, const struct pc_record *record)
         return (struct way){"one-sided", true};
     case PC_WAY_SERVED:
         return (struct way){"served", true};
+    case PC_WAY_PROMOTE:
+        return (struct way){"disk", true};
     case PC_WAY_DOWN:
         return (struct way){"down", false};
     default:
@@ -176,7 +181,8 @@ static const char *says(const struct pc_explain *x,
         return no_answer(asked);
     }
     if (!asked->said.held) {
-        return "not held";
+        *held_p = asked->said.on_disk && asked->said.length == record->length;
+        return *held_p ? "on disk" : "not held";
     }
     *held_p = asked->said.length == record->length;
     if (asked->said.generation == record->generation) {
@@ -289,9 +295,14 @@ static void add_verdict(struct pc_explain *x, uint32_t best, const char *mode)
     pc_text_init(&why);
     if (x->local) {
         pc_text_add(&why, "it is in this node's own pool");
+    } else if (x->on_disk) {
+        pc_text_add(&why, "it is on this node's own disk");
     } else if (best != UINT32_MAX) {
         pc_text_add(&why, "it would be read from %s, mode %s",
                     id_of(x, x->holders[best].incarnation), mode);
+        if (pc_record_is_on_disk(&x->holders[best])) {
+            pc_text_add(&why, ", where it is on disk");
+        }
     } else {
         pc_text_add(&why, "%s", why_not(x, &result));
     }

@@ -179,8 +179,7 @@ static size_t take_lane(struct pc_outbox *box, struct pc_record *records,
     bool due = pc_engine_now(&node->engine) >= box->moved_ns;
     while (due && n_taken < box->n_moved && n_taken < PC_MOVED_PER_MESSAGE) {
         struct pc_place place;
-        if (pc_store_find(node->store, *moved_at(box, n_taken), false,
-                          &place)) {
+        if (pc_tier_held(node, *moved_at(box, n_taken), &place)) {
             pc_node_record(node, &place, &records[n++]);
         }
         n_taken++;
@@ -436,8 +435,8 @@ bool pc_fifo_add(struct peercache_node *node, const struct pc_member *owner,
     entry->publication = publication;
     box->n++;
     box->n_added++;
-    if (kind == PC_PUBLISH) {
-        box->urgent = box->n_added;
+    if (kind == PC_PUBLISH && !pc_record_is_on_disk(record)) {
+        box->urgent = box->n_added; /* That of the disk replaces one there. */
     }
     node->publisher.n_entries++;
     want_send(box);

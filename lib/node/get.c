@@ -14,8 +14,34 @@
 #include "base/mem.h"
 #include "node/node.h"
 
+/* How long an item rests whose holder's disk, or our own, is busy. */
+#define REST_NS (20 * PC_MS)
 /* How long an item waits for the way to a node it has not met. */
 #define PATH_WAIT_NS (300 * PC_MS)
+
+/* Come back after a while. */
+static void wait_in_queue(struct peercache_op *op, uint64_t ns)
+{
+    struct peercache_node *node = op->node;
+    uint64_t due_ns = pc_engine_now(&node->engine) + ns;
+    if (!pc_list_is_linked(&op->queue)) {
+        pc_list_push_back(&node->path_waiters, &op->queue);
+    }
+    if (node->path_timer.node.index == 0 ||
+        node->path_timer.node.due_ns > due_ns) {
+        pc_engine_timer_start(&node->engine, &node->path_timer, due_ns);
+    }
+}
+
+static bool has_pinned(const struct peercache_op *op)
+{
+    for (size_t i = 0; i < op->n_items; i++) {
+        if (op->state[i].state == PC_ITEM_PINNED) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* ---- In the caller's thread ------------------------------------------- */
 
@@ -51,6 +77,7 @@ static bool copy_local(struct peercache_op *op, size_t i)
         from += piece->len;
     }
     uint64_t checksum = pin.place.checksum;
+    pc_tier_admit(node, &pin.place, PC_TIER_USED);
     pc_store_unpin(node->store, &pin);
     if (!checksum_fits(op, i, checksum)) {
         PC_ERROR("get", "a value of our own pool fails its checksum");
@@ -130,6 +157,48 @@ static size_t in_order(const struct peercache_op *op, size_t n)
     return (op->flags & PEERCACHE_OP_CHAIN) != 0 ? op->n_items - 1 - n : n;
 }
 
+/* On our own disk: true, the engine brings it. */
+static bool is_on_disk(struct peercache_op *op, size_t i)
+{
+    struct pc_op_item *state = &op->state[i];
+    struct pc_disk_place disk;
+    if (!pc_tier_find(op->node, state->digest, &disk) ||
+        disk.length != state->length) {
+        return false;
+    }
+    state->state = PC_ITEM_DISK;
+    return true;
+}
+
+/* What came from our disk, from its pin. */
+static void copy_pinned(struct peercache_op *op, size_t i)
+{
+    struct peercache_node *node = op->node;
+    struct pc_op_item *state = &op->state[i];
+    const uint8_t *from = state->u.pin.addr;
+    for (size_t p = 0; p < op->items[i].n_pieces; p++) {
+        const peercache_piece_t *piece = &op->items[i].pieces[p];
+        pc_racy_copy(piece->addr, from, piece->len);
+        from += piece->len;
+    }
+    pc_store_unpin(node->store, &state->u.pin);
+    pc_tier_unpinned(node->tier, state->length);
+    op->items[i].value_len = state->length;
+    pc_op_item_done(op, i, PEERCACHE_OK, PEERCACHE_FROM_DISK);
+}
+
+void pc_get_cleanup(struct peercache_op *op)
+{
+    for (size_t i = 0; op->verb == PC_VERB_GET && i < op->n_items; i++) {
+        struct pc_op_item *state = &op->state[i];
+        if (state->state == PC_ITEM_PINNED) {
+            pc_store_unpin(op->node->store, &state->u.pin);
+            pc_tier_unpinned(op->node->tier, state->length);
+            state->state = PC_ITEM_DISK;
+        }
+    }
+}
+
 bool pc_get_caller(struct peercache_op *op)
 {
     for (size_t n = 0; n < op->n_items; n++) {
@@ -137,7 +206,7 @@ bool pc_get_caller(struct peercache_op *op)
         if (is_late(op)) {
             break;
         }
-        if (!copy_local(op, i)) {
+        if (!copy_local(op, i) && !is_on_disk(op, i)) {
             (void)copy_cached(op, i);
         }
     }
@@ -155,6 +224,10 @@ bool pc_get_copy(struct peercache_op *op)
     for (size_t n = 0; n < op->n_items; n++) {
         size_t i = in_order(op, n);
         struct pc_op_item *state = &op->state[i];
+        if (state->state == PC_ITEM_PINNED && !is_late(op)) {
+            copy_pinned(op, i);
+            continue;
+        }
         if (state->state != PC_ITEM_COPY || is_late(op)) {
             continue;
         }
@@ -177,6 +250,18 @@ bool pc_get_copy(struct peercache_op *op)
         }
     }
     return op->n_open == 0;
+}
+
+/* Not before REST_NS have passed; READY ones wait as PATH. */
+static void rest(struct peercache_op *op, struct pc_op_item *state)
+{
+    struct peercache_node *node = op->node;
+    if (state->state == PC_ITEM_READY) {
+        state->state = PC_ITEM_PATH;
+    }
+    state->flags |= PC_ITEM_RESTS;
+    state->u.rest_until_ns = pc_engine_now(&node->engine) + REST_NS;
+    wait_in_queue(op, REST_NS);
 }
 
 /* ---- Outcomes of a read ----------------------------------------------- */
@@ -257,6 +342,20 @@ void pc_get_item_other_size(struct peercache_op *op, uint32_t i,
     next_place(op, i);
 }
 
+void pc_get_item_busy(struct peercache_op *op, uint32_t i, bool moved)
+{
+    struct pc_op_item *state = &op->state[i];
+    state->flags |= PC_ITEM_BUSY;
+    if (state->at + 1 < state->n_places) {
+        next_place(op, i); /* Somebody else has it, perhaps in its pool. */
+        return;
+    }
+    state->state = PC_ITEM_READY;
+    if (!moved) {
+        rest(op, state);
+    }
+}
+
 /* No place is left. */
 static void give_up(struct peercache_op *op, uint32_t i)
 {
@@ -271,6 +370,8 @@ static void give_up(struct peercache_op *op, uint32_t i)
         miss = PC_MISS_NO_PATH;
     } else if ((flags & PC_ITEM_PEER_DOWN) != 0) {
         miss = PC_MISS_PEER_DOWN;
+    } else if ((flags & PC_ITEM_BUSY) != 0) {
+        miss = PC_MISS_BUSY;
     } else if ((flags & PC_ITEM_STALE) != 0) {
         miss = PC_MISS_STALE;
     }
@@ -500,12 +601,28 @@ static void wait_for_path(struct peercache_op *op, struct pc_op_item *state)
         state->n_waits = 1;
     }
     state->state = PC_ITEM_PATH;
-    if (!pc_list_is_linked(&op->queue)) {
-        pc_list_push_back(&node->path_waiters, &op->queue);
+    wait_in_queue(op, 50 * PC_MS);
+}
+
+/* All READY items that wait for this holder's disk go in one request. */
+static void promote_group(struct peercache_op *op, struct pc_peer *peer,
+                          uint32_t first, uint32_t *group)
+{
+    size_t n = 0;
+    for (uint32_t i = first; i < op->n_items && n < PC_PROMOTED_AT_ONCE; i++) {
+        struct pc_op_item *state = &op->state[i];
+        struct pc_peer *other;
+        if (state->state == PC_ITEM_READY && state->at < state->n_places &&
+            state->places[state->at].incarnation == peer->member.incarnation &&
+            choose(op, i, &other) == PC_WAY_PROMOTE && other == peer) {
+            group[n++] = i;
+        }
     }
-    if (node->path_timer.node.index == 0) {
-        pc_engine_timer_start(&node->engine, &node->path_timer,
-                              now + 50 * PC_MS);
+    if (!pc_read_promote(op, peer, group, n)) {
+        for (size_t k = 0; k < n; k++) {
+            pc_get_item_down(op, group[k]);
+        }
+        op->again = true;
     }
 }
 
@@ -514,11 +631,15 @@ static void serve_group(struct peercache_op *op, struct pc_peer *peer,
                         uint32_t first, uint32_t *group)
 {
     size_t n = 0;
+    const struct pc_record *one = &op->state[first].places[op->state[first].at];
+    bool on_disk = pc_record_is_on_disk(one);
     for (uint32_t i = first; i < op->n_items; i++) {
         struct pc_op_item *state = &op->state[i];
         struct pc_peer *other;
+        /* What lies in the pool does not wait for a disk. */
         if (state->state == PC_ITEM_READY && state->at < state->n_places &&
             state->places[state->at].incarnation == peer->member.incarnation &&
+            pc_record_is_on_disk(&state->places[state->at]) == on_disk &&
             choose(op, i, &other) == PC_WAY_SERVED && other == peer) {
             group[n++] = i;
         }
@@ -566,6 +687,9 @@ static void read_item(struct peercache_op *op, uint32_t i, uint32_t *group)
     case PC_WAY_SERVED:
         serve_group(op, peer, i, group);
         break;
+    case PC_WAY_PROMOTE:
+        promote_group(op, peer, i, group);
+        break;
     case PC_WAY_LATER:
         wait_for_path(op, state);
         break;
@@ -575,17 +699,54 @@ static void read_item(struct peercache_op *op, uint32_t i, uint32_t *group)
     }
 }
 
-void pc_get_engine(struct peercache_op *op)
+/* Items on our own disk, as many at a time as may be pinned. */
+static void read_disk(struct peercache_op *op)
 {
-    bool ready = false;
-    for (size_t i = 0; i < op->n_items; i++) {
-        if (op->state[i].state == PC_ITEM_PATH) {
-            op->state[i].state = PC_ITEM_READY;
+    bool rests = false;
+    uint64_t pinned = op->node->tier != NULL ? pc_read_pinned(op) : 0;
+    for (uint32_t i = 0; i < op->n_items; i++) {
+        if (op->state[i].state == PC_ITEM_DISK &&
+            !pc_read_disk(op, i, &pinned)) {
+            rests = true;
+            break;
         }
     }
+    if (rests && op->n_under_way == 0 && !has_pinned(op)) {
+        wait_in_queue(op, REST_NS); /* Others have all the room. */
+    }
+}
+
+/* Those whose time has come to look for a way again. */
+static void wake_waiting(struct peercache_op *op)
+{
+    uint64_t now_ns = pc_engine_now(&op->node->engine);
+    bool rests = false;
     if (pc_list_is_linked(&op->queue)) {
         pc_list_remove(&op->queue);
     }
+    for (size_t i = 0; i < op->n_items; i++) {
+        struct pc_op_item *state = &op->state[i];
+        if (state->state != PC_ITEM_PATH) {
+            continue;
+        }
+        if ((state->flags & PC_ITEM_RESTS) != 0 &&
+            now_ns < state->u.rest_until_ns) {
+            rests = true;
+            continue;
+        }
+        state->flags &= (uint16_t)~PC_ITEM_RESTS;
+        state->state = PC_ITEM_READY;
+    }
+    if (rests) {
+        wait_in_queue(op, REST_NS);
+    }
+}
+
+void pc_get_engine(struct peercache_op *op)
+{
+    bool ready = false;
+    wake_waiting(op);
+    read_disk(op);
     start_lookup(op);
     for (size_t i = 0; i < op->n_items && !ready; i++) {
         ready = op->state[i].state == PC_ITEM_READY;

@@ -211,6 +211,31 @@ static void add_stores(peercache_node_t *node, struct pc_text *text)
                 pc_shard_count(node->shard), pc_shard_bytes(node->shard));
 }
 
+static void add_disk(const peercache_node_t *node, struct pc_text *text)
+{
+    static const char *const states[] = {[PC_DISK_RUNNING] = "running",
+                                         [PC_DISK_PAUSED] = "paused",
+                                         [PC_DISK_GONE] = "lost"};
+    struct pc_disk_stats stats;
+    if (!pc_tier_stats(node, &stats)) {
+        pc_text_add(text, ",\"disk\":{\"state\":\"none\"}");
+        return;
+    }
+    pc_text_add(text,
+                ",\"disk\":{\"state\":\"%s\",\"failure\":\"%s\","
+                "\"capacity\":%" PRIu64 ",\"used\":%" PRIu64
+                ",\"values\":%" PRIu64 ",\"segments\":%" PRIu64
+                ",\"direct\":%s,\"indexed\":%s,\"announced\":%s}",
+                states[stats.state],
+                stats.state == PC_DISK_RUNNING
+                    ? ""
+                    : pc_disk_result_name(stats.failure),
+                stats.capacity, stats.used, stats.n_records, stats.n_segments,
+                truth(stats.direct),
+                truth(stats.segments_indexed >= stats.segments_found),
+                truth(node->tier->announced));
+}
+
 static void write_info(peercache_node_t *node, void *arg)
 {
     struct pc_text *text = arg;
@@ -221,6 +246,7 @@ static void write_info(peercache_node_t *node, void *arg)
     add_cluster(node, view, text);
     add_members(node, members, n, text);
     add_stores(node, text);
+    add_disk(node, text);
     pc_text_add(text, ",\"links\":");
     add_string(text, node->trusted ? node->link_ops->describe(node->link)
                                    : "neither authenticated nor encrypted");
@@ -306,6 +332,49 @@ static void set_peer_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_BOUNCE_BYTES, chunks * PC_BOUNCE_CHUNK);
 }
 
+static void set_disk_gauges(peercache_node_t *node)
+{
+    struct pc_metrics *m = &node->metrics;
+    struct pc_disk_stats s;
+    if (!pc_tier_stats(node, &s)) {
+        return;
+    }
+    const uint64_t *dropped = s.n_dropped;
+    pc_metrics_set(m, PC_METRIC_DISK_WRITES, s.n_written);
+    pc_metrics_set(m, PC_METRIC_DISK_BYTES_WRITTEN, s.bytes_written);
+    pc_metrics_set(m, PC_METRIC_DISK_READS, s.n_read);
+    pc_metrics_set(m, PC_METRIC_DISK_BYTES_READ, s.bytes_read);
+    pc_metrics_set(m, PC_METRIC_DISK_EVICTIONS, s.n_reclaimed);
+    pc_metrics_set(m, PC_METRIC_DISK_CARRIED, s.n_carried);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_QUEUE,
+                   dropped[PC_DISK_QUEUE_FULL]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_SPACE, dropped[PC_DISK_NO_SPACE]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_READ_ONLY,
+                   dropped[PC_DISK_READ_ONLY]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_IO, dropped[PC_DISK_IO]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_LOST, dropped[PC_DISK_LOST]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_LARGE, dropped[PC_DISK_TOO_LARGE]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_REMOVED, dropped[PC_DISK_REMOVED]);
+    pc_metrics_set(m, PC_METRIC_DISK_DROPPED_MEMORY,
+                   dropped[PC_DISK_NO_MEMORY]);
+    pc_metrics_set(m, PC_METRIC_DISK_IO_ERRORS, s.n_io_errors);
+    pc_metrics_set(m, PC_METRIC_DISK_CORRUPT, s.n_corrupt);
+    pc_metrics_set(m, PC_METRIC_DISK_SET_ASIDE, s.n_set_aside);
+    pc_metrics_set(m, PC_METRIC_DISK_USED, s.used);
+    pc_metrics_set(m, PC_METRIC_DISK_CAPACITY, s.capacity);
+    pc_metrics_set(m, PC_METRIC_DISK_KEYS, s.n_records);
+    pc_metrics_set(m, PC_METRIC_DISK_SEGMENTS, s.n_segments);
+    pc_metrics_set(m, PC_METRIC_DISK_INDEX_BYTES, s.index_bytes);
+    pc_metrics_set(m, PC_METRIC_DISK_QUEUE_BYTES, s.queued_bytes);
+    pc_metrics_set(m, PC_METRIC_DISK_QUEUED_READS, s.n_queued_reads);
+    pc_metrics_set(m, PC_METRIC_DISK_STATE, (uint64_t)s.state + 1);
+    pc_metrics_set(m, PC_METRIC_DISK_RECOVERING,
+                   s.segments_indexed < s.segments_found);
+    pc_metrics_set(m, PC_METRIC_PROMOTIONS, node->tier->promotions.n_used);
+    pc_metrics_set(m, PC_METRIC_PROMOTE_PINNED,
+                   pc_tier_pinned_bytes(node->tier));
+}
+
 static void set_link_gauges(peercache_node_t *node)
 {
     struct pc_metrics *m = &node->metrics;
@@ -366,6 +435,7 @@ static void set_engine_gauges(peercache_node_t *node, void *arg)
     set_peer_gauges(node);
     set_cluster_gauges(node);
     set_link_gauges(node);
+    set_disk_gauges(node);
 }
 
 #define LATENCY "peercache_op_latency_seconds"

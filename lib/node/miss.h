@@ -12,6 +12,7 @@ enum pc_miss {
     PC_MISS_PEER_DOWN, /* Owners or holders could not be reached. */
     PC_MISS_TIMED_OUT,
     PC_MISS_NO_PATH, /* A forced read mode has no way to the holder. */
+    PC_MISS_BUSY,    /* A disk had too much to do, or the pool no room. */
     PC_MISS_SIZE,
     PC_MISS_CANCELED,
     PC_MISS_SHUTDOWN,

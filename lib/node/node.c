@@ -67,6 +67,7 @@ void pc_node_record(const peercache_node_t *node, const struct pc_place *place,
     record->checksum = place->checksum;
     record->slot = place->slot;
     record->region = place->region;
+    record->flags = place->on_disk ? PC_RECORD_ON_DISK : 0;
 }
 
 bool pc_node_is_forked(const peercache_node_t *node)
@@ -127,6 +128,7 @@ static unsigned node_idle(void *arg)
     pc_doubt_step(node);
     pc_uses_step(node);
     if (node->manual) {
+        work += pc_tier_turn(node);
         work += pc_pool_drain_gone(node);
         work += pc_threads_manual(node);
     } else {
@@ -569,14 +571,6 @@ static void set_log_level(const struct pc_settings *settings,
     }
 }
 
-static void say_what_is_not_there(const struct peercache_node *node)
-{
-    if (node->settings.disk_enabled) {
-        PC_INFO("node", "this version has no disk tier; disk settings have no "
-                        "effect");
-    }
-}
-
 peercache_status_t pc_node_create(peercache_config_t *config,
                                   const struct pc_node_env *env,
                                   peercache_node_t **node_p)
@@ -630,7 +624,8 @@ peercache_status_t pc_node_create(peercache_config_t *config,
     if (status == PEERCACHE_OK) {
         PC_INFO("node", "node %s is up at %s", node->self.id.text,
                 node->self.address);
-        say_what_is_not_there(node);
+        pc_tier_open(node, env != NULL ? env->disk_io : NULL,
+                     env != NULL ? env->disk_turn_ns : 0);
         status = start_threads(node, config);
     }
     if (status != PEERCACHE_OK) {
@@ -657,6 +652,7 @@ static void begin_close(peercache_node_t *node, void *arg)
         pc_op_stop(op, PEERCACHE_SHUTDOWN);
     }
     pc_drain_end_all(node);
+    pc_tier_begin_close(node);
     if (node->cluster != NULL) {
         pc_view_leave(node);
     }
@@ -731,6 +727,7 @@ static void stop_rings(peercache_node_t *node, void *arg)
 void pc_node_free(peercache_node_t *node)
 {
     pc_threads_stop(node);
+    pc_tier_close(node); /* The engine still takes what it ends. */
     /* Before the engine's wake-up descriptor is closed, which a builder's last
      * act may write to; with the role, as the engine may join it, too. */
     pc_node_call(node, stop_rings, NULL);
@@ -745,6 +742,7 @@ void pc_node_free(peercache_node_t *node)
     if (node->link != NULL) {
         node->link_ops->close(node->link);
     }
+    pc_tier_fini(node);
     pc_repair_fini(node);
     pc_publish_fini(node);
     pc_compare_fini(node);

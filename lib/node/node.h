@@ -18,16 +18,19 @@
 #include "node/compare.h"
 #include "node/config.h"
 #include "node/doubt.h"
+#include "node/errand.h"
 #include "node/holders.h"
 #include "node/load.h"
 #include "node/op.h"
 #include "node/place.h"
+#include "node/promote.h"
 #include "node/publish.h"
 #include "node/purge.h"
 #include "node/read.h"
 #include "node/repair.h"
 #include "node/resolver.h"
 #include "node/rings.h"
+#include "node/tier.h"
 #include "node/uses.h"
 #include "obs/histogram.h"
 #include "obs/metrics.h"
@@ -59,6 +62,8 @@ struct pc_node_env
                                  size_t n_members, uint32_t vnodes,
                                  uint32_t replicas);
     void *make_ring_arg;
+    const struct pc_disk_io *disk_io; /* NULL: the system's. */
+    uint64_t disk_turn_ns; /* Manual: time of each piece of the disk's work. */
 };
 
 /* A view that is still asked on absence. */
@@ -164,14 +169,20 @@ struct peercache_node
     struct pc_doubt doubt;
     struct pc_load load; /* Of serving. */
     struct pc_uses uses;
+    struct pc_tier *tier;   /* NULL: no disk. Its header says who may what. */
     uint64_t room_again_ns; /* No turn tries to make room before. */
     int32_t hedge_budget;   /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];
 
-    /* Places that the store gave up, on their way to the engine. Own lock. */
+    /* Places that the store, or the disk, gave up, on their way to the engine.
+     * Own lock. */
     pthread_mutex_t gone_lock;
-    struct pc_place *gone;
+    struct pc_gone_place
+    {
+        struct pc_place place;
+        enum pc_gone why;
+    } * gone;
     size_t gone_at, n_gone, gone_capacity; /* Those before gone_at are out. */
     _Atomic bool gone_any;                 /* gone_task is queued. */
     struct pc_task gone_task;
@@ -247,6 +258,9 @@ void pc_pool_free(peercache_node_t *node);
 /* Engine: take what the store gave up to the publisher. */
 unsigned pc_pool_drain_gone(peercache_node_t *node);
 void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why);
+/* The disk gave up a value whose record was published. Any thread. */
+void pc_pool_gone_from_disk(peercache_node_t *node,
+                            const struct pc_place *place);
 
 /* threads.c: evictor, copy threads, registration. */
 peercache_status_t pc_threads_start(peercache_node_t *node);
@@ -337,6 +351,11 @@ struct pc_clear
     struct pc_sweep sweep;
     uint64_t n_counted; /* Of n_gone, in the metrics. */
     bool swept;         /* All slots were looked at. */
+    uint64_t cursor;    /* In the disk's index. */
+    uint64_t n_on_disk; /* Values given up that were only there. */
+    bool disk_swept;    /* All of it was looked at, */
+    bool disk_cleared;  /* and it is empty. */
+    bool unsafe;        /* Or may not be, after a restart. */
     struct pc_barrier barrier;
     peercache_status_t status; /* The result, for done. */
 };
@@ -371,6 +390,8 @@ void pc_mem_table_close(peercache_node_t *node);
 bool pc_get_caller(struct peercache_op *op);
 void pc_get_engine(struct peercache_op *op);
 bool pc_get_copy(struct peercache_op *op);
+/* Give back what an ending get has pinned. */
+void pc_get_cleanup(struct peercache_op *op);
 bool pc_exists_caller(struct peercache_op *op);
 void pc_exists_engine(struct peercache_op *op);
 bool pc_put_caller(struct peercache_op *op);

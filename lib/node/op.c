@@ -130,6 +130,8 @@ static enum pc_metric miss_metric(enum pc_miss miss)
         return PC_METRIC_MISS_TIMED_OUT;
     case PC_MISS_NO_PATH:
         return PC_METRIC_MISS_NO_PATH;
+    case PC_MISS_BUSY:
+        return PC_METRIC_MISS_BUSY;
     case PC_MISS_SIZE:
         return PC_METRIC_MISS_SIZE;
     case PC_MISS_CANCELED:
@@ -158,8 +160,14 @@ static enum pc_metric exists_miss_metric(enum pc_miss miss)
 }
 
 /* What a value was waiting for when its time was over. */
-static enum pc_metric late_metric(const struct peercache_op *op, uint8_t state)
+static enum pc_metric late_metric(const struct peercache_op *op, size_t index)
 {
+    uint8_t state = op->state[index].stopped;
+    if (state == PC_ITEM_DISK || state == PC_ITEM_PINNED ||
+        (op->verb == PC_VERB_GET &&
+         (op->state[index].flags & PC_ITEM_BUSY) != 0)) {
+        return PC_METRIC_LATE_DISK;
+    }
     if (!op->node->view_ready) {
         return PC_METRIC_LATE_VIEW;
     }
@@ -226,12 +234,14 @@ static void count_get(struct peercache_op *op)
     uint64_t remote = from[PEERCACHE_FROM_MAPPED] +
                       from[PEERCACHE_FROM_ONE_SIDED] +
                       from[PEERCACHE_FROM_SERVED];
-    uint64_t hits = remote + from[PEERCACHE_FROM_LOCAL];
+    uint64_t hits =
+        remote + from[PEERCACHE_FROM_LOCAL] + from[PEERCACHE_FROM_DISK];
     pc_metrics_add(m, PC_METRIC_READ_REQUESTS, op->n_items);
     pc_metrics_add(m, PC_METRIC_READ_HITS, hits);
     pc_metrics_add(m, PC_METRIC_READ_MISSES, op->n_items - hits);
     pc_metrics_add(m, PC_METRIC_READ_LOCAL, from[PEERCACHE_FROM_LOCAL]);
     pc_metrics_add(m, PC_METRIC_READ_REMOTE, remote);
+    pc_metrics_add(m, PC_METRIC_READ_DISK, from[PEERCACHE_FROM_DISK]);
     pc_metrics_add(m, PC_METRIC_READ_MODE_MAPPED, from[PEERCACHE_FROM_MAPPED]);
     pc_metrics_add(m, PC_METRIC_READ_MODE_ONE_SIDED,
                    from[PEERCACHE_FROM_ONE_SIDED]);
@@ -365,7 +375,8 @@ static bool wants_copier(const struct peercache_op *op)
         return op->next < op->n_items;
     }
     for (size_t i = 0; i < op->n_items; i++) {
-        if (op->state[i].state == PC_ITEM_COPY) {
+        if (op->state[i].state == PC_ITEM_COPY ||
+            op->state[i].state == PC_ITEM_PINNED) {
             return true;
         }
     }
@@ -388,14 +399,14 @@ static void conclude(struct peercache_op *op)
         return;
     }
     if (op->stopping) {
+        pc_get_cleanup(op);
         enum pc_miss miss = verdict_miss(op->verdict);
         for (size_t i = 0; i < op->n_items; i++) {
             if (op->state[i].state == PC_ITEM_DONE) {
                 continue;
             }
             if (miss == PC_MISS_TIMED_OUT) {
-                pc_metrics_add(&op->node->metrics,
-                               late_metric(op, op->state[i].stopped), 1);
+                pc_metrics_add(&op->node->metrics, late_metric(op, i), 1);
             }
             pc_op_item_miss(op, i, miss);
         }

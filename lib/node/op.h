@@ -33,6 +33,8 @@ enum pc_item_state {
     PC_ITEM_ASKED,     /* A lookup is under way. */
     PC_ITEM_READY,     /* Has places to try. */
     PC_ITEM_PATH,      /* Waits for the way to its holder. */
+    PC_ITEM_DISK,      /* get: is on our own disk. */
+    PC_ITEM_PINNED,    /* get: came from there, is pinned in our pool. */
     PC_ITEM_READING,   /* Bytes are on their way. */
     PC_ITEM_COPY,      /* Can be copied from a mapped neighbour. */
     PC_ITEM_WRITTEN,   /* put: bytes are in a reservation. */
@@ -55,6 +57,8 @@ enum pc_item_state {
 #define PC_ITEM_UNCONFIRMED 512u /* remove: a holder did not answer. */
 #define PC_ITEM_REMOVED     1024u
 #define PC_ITEM_TOUCHED     2048u /* Bytes may have landed in its pieces. */
+#define PC_ITEM_BUSY        4096u /* A disk had too much to do. */
+#define PC_ITEM_RESTS       8192u /* PATH, DISK: not before u.path_since_ns. */
 
 struct pc_op_item
 {
@@ -78,7 +82,12 @@ struct pc_op_item
             struct pc_list wait; /* In its publication. */
             struct peercache_op *op;
         } put;
-        uint64_t path_since_ns;
+        struct
+        {
+            uint64_t path_since_ns;
+            uint64_t rest_until_ns;
+        };
+        struct pc_pin pin; /* PINNED */
     } u;
 };
 

@@ -322,7 +322,7 @@ void pc_pool_free(struct peercache_node *node)
 
 /* Oldest first; 0: there are none. */
 static unsigned take_gone(struct peercache_node *node,
-                          struct pc_place places[GONE_AT_ONCE])
+                          struct pc_gone_place places[GONE_AT_ONCE])
 {
     (void)pthread_mutex_lock(&node->gone_lock);
     size_t n = node->n_gone - node->gone_at;
@@ -344,12 +344,26 @@ static unsigned take_gone(struct peercache_node *node,
     return (unsigned)n;
 }
 
+/* Its record goes, unless the value stays on disk: then that of the disk takes
+ * its place (rule 10). */
+static void tell_gone(struct peercache_node *node,
+                      const struct pc_gone_place *gone)
+{
+    struct pc_place kept;
+    if (!gone->place.on_disk &&
+        pc_tier_keeps(node, &gone->place, gone->why, &kept)) {
+        pc_publish_kept(node, &gone->place, &kept);
+    } else {
+        pc_publish_retract(node, &gone->place);
+    }
+}
+
 static unsigned drain_some(struct peercache_node *node)
 {
-    struct pc_place places[GONE_AT_ONCE];
+    struct pc_gone_place places[GONE_AT_ONCE];
     unsigned n = take_gone(node, places);
     for (unsigned i = 0; i < n; i++) {
-        pc_publish_retract(node, &places[i]);
+        tell_gone(node, &places[i]);
     }
     return n;
 }
@@ -372,19 +386,13 @@ static void gone_run(struct pc_task *task)
     }
 }
 
-void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
+static void add_gone(struct peercache_node *node, const struct pc_place *place,
+                     enum pc_gone why)
 {
-    struct peercache_node *node = arg;
-    if (why == PC_GONE_EVICTED) {
-        pc_metrics_add(&node->metrics, PC_METRIC_EVICTIONS, 1);
-    }
-    if (node->gone_test != NULL) {
-        node->gone_test(node->gone_test_arg, place, why);
-    }
     (void)pthread_mutex_lock(&node->gone_lock);
     if (node->n_gone == node->gone_capacity) {
         size_t n = node->gone_capacity == 0 ? 256 : node->gone_capacity * 2;
-        struct pc_place *gone = pc_realloc(node->gone, n, sizeof(*gone));
+        struct pc_gone_place *gone = pc_realloc(node->gone, n, sizeof(*gone));
         if (gone != NULL) {
             node->gone = gone;
             node->gone_capacity = n;
@@ -392,7 +400,7 @@ void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     }
     bool kept = node->n_gone < node->gone_capacity;
     if (kept) {
-        node->gone[node->n_gone++] = *place;
+        node->gone[node->n_gone++] = (struct pc_gone_place){*place, why};
     }
     (void)pthread_mutex_unlock(&node->gone_lock);
     if (!kept) {
@@ -405,6 +413,24 @@ void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
         node->gone_task.run = gone_run;
         pc_engine_submit(&node->engine, &node->gone_task);
     }
+}
+
+void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
+{
+    struct peercache_node *node = arg;
+    if (why == PC_GONE_EVICTED) {
+        pc_metrics_add(&node->metrics, PC_METRIC_EVICTIONS, 1);
+    }
+    if (node->gone_test != NULL) {
+        node->gone_test(node->gone_test_arg, place, why);
+    }
+    add_gone(node, place, why);
+}
+
+void pc_pool_gone_from_disk(struct peercache_node *node,
+                            const struct pc_place *place)
+{
+    add_gone(node, place, PC_GONE_EVICTED);
 }
 
 unsigned pc_pool_drain_gone(struct peercache_node *node)

@@ -41,6 +41,7 @@ static void probe_found(struct pc_lookup *lookup, uint32_t k,
         PC_CONTAINER_OF(lookup, struct pc_put_probe, lookup);
     for (size_t r = 0; r < n && probe->found[k].length == 0; r++) {
         if (records[r].incarnation != probe->node->self.incarnation &&
+            !pc_record_is_on_disk(&records[r]) &&
             records[r].length == probe->lengths[k] &&
             !is_going(probe->node, records[r].incarnation)) {
             probe->found[k] = records[r];

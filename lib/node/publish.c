@@ -356,21 +356,51 @@ static void retract_from(struct peercache_node *node,
     }
 }
 
+static void retract_from_former(struct peercache_node *node,
+                                const struct pc_record *record,
+                                struct told *told)
+{
+    const struct pc_republish *r = &node->republish;
+    node->publisher.n_retracted++;
+    for (size_t i = 0; i < r->n_bases; i++) {
+        retract_from(node, r->bases[i], record, told);
+    }
+    for (size_t i = 0; i < node->n_former; i++) {
+        retract_from(node, node->former[i].ring, record, told);
+    }
+}
+
 void pc_publish_retract(struct peercache_node *node,
                         const struct pc_place *place)
 {
-    const struct pc_republish *r = &node->republish;
     struct told told = {.n = 0};
-    node->publisher.n_retracted++;
     struct pc_record record;
     pc_node_record(node, place, &record);
     retract_from(node, node->ring, &record, &told);
-    for (size_t i = 0; i < r->n_bases; i++) {
-        retract_from(node, r->bases[i], &record, &told);
+    retract_from_former(node, &record, &told);
+}
+
+void pc_publish_kept(struct peercache_node *node, const struct pc_place *gone,
+                     const struct pc_place *kept)
+{
+    struct told told = {.n = 0};
+    struct pc_owners owners;
+    struct pc_record record;
+    size_t n_members;
+    const struct pc_member *members = pc_ring_members(node->ring, &n_members);
+    pc_ring_owners(node->ring, kept->digest, &owners);
+    pc_node_record(node, kept, &record);
+    for (uint32_t i = 0; i < owners.n; i++) {
+        const struct pc_member *owner = &members[owners.index[i]];
+        told.who[told.n++] = owner->incarnation;
+        if (owner->incarnation != node->self.incarnation) {
+            (void)pc_fifo_add(node, owner, PC_PUBLISH, &record, NULL);
+        } else if (pc_shard_publish(node->shard, &record) != PEERCACHE_OK) {
+            pc_metrics_add(&node->metrics, PC_METRIC_SHARD_FULL, 1);
+        }
     }
-    for (size_t i = 0; i < node->n_former; i++) {
-        retract_from(node, node->former[i].ring, &record, &told);
-    }
+    pc_node_record(node, gone, &record);
+    retract_from_former(node, &record, &told);
 }
 
 /* ---- Changes of view -------------------------------------------------- */

@@ -66,6 +66,10 @@ struct pc_publication *pc_publish_find(struct peercache_node *node,
 /* A value is gone: tell every node that may have its record. */
 void pc_publish_retract(struct peercache_node *node,
                         const struct pc_place *place);
+/* The same for a value that stays on disk: its owners get that record instead,
+ * which is newer; who is no owner any more forgets the old one. */
+void pc_publish_kept(struct peercache_node *node, const struct pc_place *gone,
+                     const struct pc_place *kept);
 /* Item `wait` (pc_op_item.u.put.wait) waits; pc_put_settled is called once. */
 void pc_publish_wait(struct peercache_node *node, struct pc_publication *p,
                      struct pc_list *wait);

@@ -75,6 +75,7 @@ static bool is_held(struct peercache_op *op, size_t i)
     struct pc_place place;
     if (pc_store_find(op->node->store, state->digest, true, &place) &&
         place.length == state->length) {
+        pc_tier_admit(op->node, &place, PC_TIER_USED);
         if (place.published) {
             skip(op, i);
         } else {
@@ -169,7 +170,7 @@ bool pc_put_caller(struct peercache_op *op)
             write_item(op, op->next);
         }
     }
-    if (pc_store_is_short(node->store)) {
+    if (pc_store_is_short(node->store) || pc_tier_wants_look(node)) {
         pc_threads_wake_evictor(node);
     }
     return op->n_open == 0 && op->probe == NULL;
@@ -221,6 +222,7 @@ static void seal(struct peercache_op *op, size_t i)
     } else {
         wait_for(op, i, publication);
     }
+    pc_tier_sealed(node, &pin.place);
     pc_store_unpin(node->store, &pin);
 }
 

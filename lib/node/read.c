@@ -62,6 +62,12 @@ enum pc_read_way pc_read_way(struct peercache_node *node, struct pc_peer *peer,
                              bool waited)
 {
     enum pc_read_mode mode = node->settings.read_mode;
+    if (pc_record_is_on_disk(record)) {
+        bool served = mode == PC_READ_MODE_AUTO || mode == PC_READ_MODE_SERVED;
+        return !pc_peer_is_usable(peer) ? PC_WAY_DOWN
+               : served                 ? PC_WAY_SERVED
+                                        : PC_WAY_PROMOTE;
+    }
     struct pc_peer_region *region = pc_paths_use(peer, record->region);
     if (region != NULL && !lies_inside(region, record)) {
         return PC_WAY_NONE; /* No place in that region. */

@@ -26,9 +26,10 @@ enum pc_read_way {
     PC_WAY_MAPPED,
     PC_WAY_ONE_SIDED,
     PC_WAY_SERVED,
-    PC_WAY_NONE, /* A forced mode has no way. */
-    PC_WAY_DOWN, /* The holder is dead or silent. */
-    PC_WAY_LATER /* Its way is being found. */
+    PC_WAY_PROMOTE, /* First from its holder's disk into the pool there. */
+    PC_WAY_NONE,    /* A forced mode has no way. */
+    PC_WAY_DOWN,    /* The holder is dead or silent. */
+    PC_WAY_LATER    /* Its way is being found. */
 };
 
 /* How an item would be read from a holder now. */
@@ -45,6 +46,8 @@ struct pc_read
     void (*stop)(struct pc_read *read, peercache_status_t verdict);
 };
 
+/* What is left of an operation's time: what a holder may take for its disk. */
+uint64_t pc_read_patience(const struct peercache_op *op);
 /* Start a served read of items (indices) at one holder. False: it could not be
  * started, the items are unchanged. */
 bool pc_read_served(struct peercache_op *op, struct pc_peer *peer,
@@ -54,6 +57,16 @@ bool pc_read_pull(struct peercache_op *op, struct pc_peer *peer, uint32_t item);
 
 /* Gets from the peer have ended: reads that wait go on. */
 void pc_pull_pump(struct peercache_node *node, struct pc_peer *peer);
+#define PC_PROMOTED_AT_ONCE 256
+/* Ask a holder to bring items from its disk into its pool, and go on with the
+ * places that it tells. False: as above. */
+bool pc_read_promote(struct peercache_op *op, struct pc_peer *peer,
+                     const uint32_t *items, size_t n);
+/* What an operation has pinned, or is about to. */
+uint64_t pc_read_pinned(const struct peercache_op *op);
+/* Bring one item from our own disk into our pool; it is PINNED then, and
+ * counted in *pinned_p. False: it has to wait. */
+bool pc_read_disk(struct peercache_op *op, uint32_t item, uint64_t *pinned_p);
 
 /* Outcomes, for get.c. */
 void pc_get_item_ok(struct peercache_op *op, uint32_t item,
@@ -64,6 +77,8 @@ void pc_get_item_broken_off(struct peercache_op *op, uint32_t item);
 void pc_get_item_corrupt(struct peercache_op *op, uint32_t item);
 void pc_get_item_other_size(struct peercache_op *op, uint32_t item,
                             uint64_t length);
+/* The holder's disk has not brought it yet. moved: it has brought others. */
+void pc_get_item_busy(struct peercache_op *op, uint32_t item, bool moved);
 
 /* Bounce buffers: registered memory of ours that one-sided reads land in when
  * the user's must not be their target. */

@@ -98,7 +98,21 @@ static bool served_body(struct pc_rpc *rpc, const struct pc_msg *reply,
     return true;
 }
 
-static void take_item(struct served *s, const struct served_item *item)
+static void delivered(struct peercache_op *op, uint32_t item)
+{
+    const struct pc_op_item *state = &op->state[item];
+    const struct pc_record *place = &state->places[state->at];
+    if (!pc_record_is_on_disk(place)) {
+        pc_get_item_ok(op, item, PEERCACHE_FROM_SERVED);
+        return;
+    }
+    /* It is in its holder's pool now: the next lookup tells where. */
+    pc_cache_drop(op->node->cache, place);
+    pc_get_item_ok(op, item, PEERCACHE_FROM_DISK);
+}
+
+static void take_item(struct served *s, const struct served_item *item,
+                      bool moved)
 {
     struct peercache_op *op = s->read.op;
     const peercache_item_t *user = &op->items[item->item];
@@ -109,8 +123,11 @@ static void take_item(struct served *s, const struct served_item *item)
                 item->checksum) {
             pc_get_item_corrupt(op, item->item);
         } else {
-            pc_get_item_ok(op, item->item, PEERCACHE_FROM_SERVED);
+            delivered(op, item->item);
         }
+        break;
+    case PEERCACHE_AGAIN:
+        pc_get_item_busy(op, item->item, moved);
         break;
     case PEERCACHE_SIZE_MISMATCH:
         pc_get_item_other_size(op, item->item, item->length);
@@ -135,13 +152,17 @@ static void served_done(struct pc_rpc *rpc, peercache_status_t status,
     if (reply != NULL && (!take_head(s, reply, &body) || body != 0)) {
         status = PEERCACHE_PROTOCOL;
     }
+    bool moved = false;
+    for (uint32_t i = 0; i < s->n_items; i++) {
+        moved = moved || s->items[i].status == PEERCACHE_OK;
+    }
     for (uint32_t i = 0; i < s->n_items; i++) {
         struct served_item *item = &s->items[i];
         /* What has landed whole counts, however the request ended (I7). */
         bool whole = s->pieces != NULL && item->status == PEERCACHE_OK &&
                      item->end <= landed;
         if (status == PEERCACHE_OK || whole) {
-            take_item(s, item);
+            take_item(s, item, moved);
         } else if (!op->stopping) {
             pc_get_item_down(op, item->item);
         }
@@ -184,6 +205,7 @@ static bool request(struct peercache_op *op, struct pc_peer *peer,
     msg.u.read.flags = PC_READ_CHECKSUM;
     msg.u.read.n_keys = n;
     msg.u.read.records = records;
+    msg.u.read.wait_ns = pc_read_patience(op);
     peercache_status_t status =
         pc_rpc_start(&s->rpc, peer, PC_LINK_BULK, &msg,
                      op->deadline_ns + PC_S); /* The operation ends it. */

@@ -132,12 +132,15 @@ struct own
 {
     struct pc_read read;
     struct pc_barrier barrier;
+    uint32_t n_open; /* The owners, and our disk. */
 };
 
-static void own_done(struct pc_barrier *barrier)
+static void own_part_done(struct own *own)
 {
-    struct own *own = PC_CONTAINER_OF(barrier, struct own, barrier);
     struct peercache_op *op = own->read.op;
+    if (--own->n_open > 0) {
+        return;
+    }
     if (op != NULL) {
         pc_list_remove(&own->read.link);
         op->n_under_way--;
@@ -148,43 +151,88 @@ static void own_done(struct pc_barrier *barrier)
     }
 }
 
+static void own_done(struct pc_barrier *barrier)
+{
+    own_part_done(PC_CONTAINER_OF(barrier, struct own, barrier));
+}
+
+static void not_confirmed(struct peercache_op *op)
+{
+    for (size_t i = 0; i < op->n_items; i++) {
+        if ((op->state[i].flags & PC_ITEM_REMOVED) != 0) {
+            op->state[i].flags |= PC_ITEM_UNCONFIRMED;
+        }
+    }
+}
+
+/* Without its tombstone a value could be back after a restart (rule 10). */
+static void own_disk_done(void *arg, bool safe)
+{
+    struct own *own = arg;
+    if (!safe && own->read.op != NULL) {
+        not_confirmed(own->read.op);
+    }
+    own_part_done(own);
+}
+
 static void own_stop(struct pc_read *read, peercache_status_t verdict)
 {
     struct own *own = PC_CONTAINER_OF(read, struct own, read);
     (void)verdict;
     pc_list_remove(&read->link);
     read->op->n_under_way--;
-    own->read.op = NULL; /* The barrier frees it. */
+    own->read.op = NULL; /* The last part frees it. */
 }
 
-static void remove_own(struct peercache_op *op)
+static bool give_up_own(struct peercache_op *op, struct pc_tier_fence *fence)
 {
     struct peercache_node *node = op->node;
     bool any = false;
     for (size_t i = 0; i < op->n_items && !node->client; i++) {
-        if (op->state[i].state == PC_ITEM_NEW &&
-            pc_store_remove(node->store, op->state[i].digest)) {
+        if (op->state[i].state != PC_ITEM_NEW) {
+            continue;
+        }
+        /* First the disk: what leaves the pool then is not kept there. */
+        bool gone = pc_tier_remove(node, op->state[i].digest, fence);
+        gone = pc_store_remove(node->store, op->state[i].digest) || gone;
+        if (gone) {
             op->state[i].flags |= PC_ITEM_REMOVED;
             pc_metrics_add(&node->metrics, PC_METRIC_REMOVED, 1);
             any = true;
         }
     }
-    if (!any) {
-        return;
-    }
     (void)pc_pool_drain_gone(node); /* Queue the retracts now. */
+    return any;
+}
+
+static void remove_own(struct peercache_op *op)
+{
+    struct peercache_node *node = op->node;
     struct own *own = pc_alloc(1, sizeof(*own));
+    struct pc_tier_fence *fence =
+        own != NULL ? pc_tier_fence_begin(node) : NULL;
+    bool any = give_up_own(op, fence);
+    if (node->tier != NULL && fence == NULL) {
+        not_confirmed(op); /* Nobody will say what the disk did. */
+    }
     if (own == NULL) {
         return;
     }
     own->read.op = op;
     own->read.stop = own_stop;
-    if (!pc_publish_barrier(node, &own->barrier, 200 * PC_MS, own_done)) {
+    if (any && pc_publish_barrier(node, &own->barrier, 200 * PC_MS, own_done)) {
+        own->n_open++;
+    }
+    own->n_open += fence != NULL;
+    if (own->n_open == 0) {
         pc_free(own);
         return;
     }
     pc_list_push_back(&op->reads, &own->read.link);
     op->n_under_way++;
+    if (fence != NULL) {
+        pc_tier_fence_end(fence, pc_read_patience(op), own_disk_done, own);
+    }
 }
 
 static void end_item(struct peercache_op *op, uint32_t i)

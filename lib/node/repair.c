@@ -277,8 +277,7 @@ static bool walk_some(struct peercache_node *node)
     struct pc_repair *r = &node->repair;
     struct pc_place places[SLICE];
     size_t n = 0;
-    bool more =
-        !node->client && pc_store_walk(node->store, &r->at, SLICE, places, &n);
+    bool more = !node->client && pc_tier_walk(node, &r->at, SLICE, places, &n);
     for (size_t i = 0; i < n; i++) {
         if (places[i].generation > r->highest) {
             continue;

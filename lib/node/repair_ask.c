@@ -71,8 +71,7 @@ static void take_listed(struct pc_repair_with *w,
     for (uint32_t i = 0; i < listed->n_keys; i++) {
         struct pc_place place;
         uint64_t generation = listed->generations[i];
-        bool held =
-            pc_store_find(node->store, listed->digests[i], false, &place);
+        bool held = pc_tier_held(node, listed->digests[i], &place);
         if (held && place.generation >= generation) {
             /* An older one is replaced by what the walk finds missing. */
             if (!pc_map_put(&w->listed, listed->digests[i], generation)) {

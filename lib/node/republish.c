@@ -96,6 +96,18 @@ static void move_place(struct peercache_node *node,
     }
 }
 
+void pc_republish_tell(struct peercache_node *node,
+                       const struct pc_place *place)
+{
+    struct pc_owners owners;
+    size_t n_members;
+    const struct pc_member *members = pc_ring_members(node->ring, &n_members);
+    pc_ring_owners(node->ring, place->digest, &owners);
+    for (uint32_t i = 0; i < owners.n; i++) {
+        move_to(node, place, &members[owners.index[i]]);
+    }
+}
+
 /* A lane is full, and its owner takes what is in it. One that is not reached
  * delays nobody: its records are compared later. */
 static bool must_rest(const struct peercache_node *node)
@@ -116,8 +128,7 @@ static void walk_some(struct peercache_node *node)
     struct pc_republish *r = &node->republish;
     struct pc_place places[SLICE];
     size_t n = 0;
-    r->listing =
-        !node->client && pc_store_walk(node->store, &r->at, SLICE, places, &n);
+    r->listing = !node->client && pc_tier_walk(node, &r->at, SLICE, places, &n);
     for (size_t i = 0; i < n; i++) {
         move_place(node, &places[i]);
     }

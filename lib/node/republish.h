@@ -12,6 +12,7 @@
 
 #include "directory/ring.h"
 #include "net/engine.h"
+#include "store/store.h"
 
 struct peercache_node;
 
@@ -36,5 +37,9 @@ void pc_republish_fini(struct peercache_node *node);
 void pc_republish_start(struct peercache_node *node);
 /* The node's ring is a new one. */
 void pc_republish_view(struct peercache_node *node);
+
+/* Tell the owners of a record in the background, behind what moves. */
+void pc_republish_tell(struct peercache_node *node,
+                       const struct pc_place *place);
 
 #endif /* PC_NODE_REPUBLISH_H */

@@ -234,8 +234,7 @@ static void serve_key(struct serving *s, const struct pc_record *wanted,
     s->pieces[s->n_pins].len = (size_t)pin->place.length;
     s->n_pins++;
     s->bytes += pin->place.length;
-    pc_metrics_add(&s->node->metrics, PC_METRIC_BYTES_SERVED,
-                   pin->place.length);
+    pc_tier_admit(s->node, &pin->place, PC_TIER_USED);
 }
 
 static void serve(struct peercache_node *node, struct pc_conn *conn,
@@ -248,9 +247,18 @@ static void serve(struct peercache_node *node, struct pc_conn *conn,
         return;
     }
     for (uint32_t i = 0; i < read->n_keys; i++) {
+        struct pc_disk_place disk;
         serve_key(s, &read->records[i], pages, i);
+        if (pages->statuses[i] == PEERCACHE_NOT_FOUND &&
+            pc_tier_find(node, read->records[i].digest, &disk)) {
+            s->bytes = 0; /* Nothing was begun. */
+            serving_free(s);
+            pc_errand_start(node, conn, msg); /* All of them: one answer. */
+            return;
+        }
     }
     pc_load_begin(node, s->bytes);
+    pc_metrics_add(&node->metrics, PC_METRIC_BYTES_SERVED, s->bytes);
     struct pc_msg out = {.type = PC_MSG_PAGES, .request = msg->request};
     out.u.pages = *pages;
     if (pc_conn_send(conn, &out, s->pieces, s->n_pins, serving_sent, s) !=
@@ -314,6 +322,15 @@ void pc_serve_why(struct peercache_node *node, struct pc_digest digest,
         because->length = place.length;
         because->checksum = place.checksum;
     }
+    struct pc_disk_place disk;
+    if (pc_tier_find(node, digest, &disk)) {
+        because->on_disk = true;
+        if (!because->held) {
+            because->generation = disk.tag;
+            because->length = disk.length;
+            because->checksum = disk.checksum;
+        }
+    }
 }
 
 static void on_why(struct peercache_node *node, struct pc_conn *conn,
@@ -336,23 +353,49 @@ static void on_why(struct peercache_node *node, struct pc_conn *conn,
 #define REMOVE_WAIT_NS (100 * PC_MS)
 
 /* A remove is answered when the owners have taken the retracts, so that a
- * lookup after it does not find what is gone. */
+ * lookup after it does not find what is gone, and when the disk has tombstones,
+ * so that it is not back after a restart (rule 10). */
 struct removal
 {
     struct pc_barrier barrier;
+    uint32_t n_open;
     struct pc_conn *conn;
     struct pc_msg out;
 };
 
-static void removal_done(struct pc_barrier *barrier)
+static void removal_part_done(struct removal *r)
 {
-    struct removal *r = PC_CONTAINER_OF(barrier, struct removal, barrier);
+    if (--r->n_open > 0) {
+        return;
+    }
     if (r->conn->state == PC_CONN_READY) {
         answer(r->conn, &r->out);
     }
     pc_conn_unref(r->conn);
     pc_free(r->out.u.statuses.statuses);
     pc_free(r);
+}
+
+static void removal_done(struct pc_barrier *barrier)
+{
+    removal_part_done(PC_CONTAINER_OF(barrier, struct removal, barrier));
+}
+
+/* What its asker shall not take for confirmed. */
+static void removal_is_unsafe(struct removal *r)
+{
+    for (uint32_t i = 0; i < r->out.u.statuses.n_keys; i++) {
+        r->out.u.statuses.statuses[i] = PEERCACHE_IO;
+    }
+}
+
+static void removal_on_disk(void *arg, bool safe)
+{
+    struct removal *r = arg;
+    if (!safe) {
+        removal_is_unsafe(r);
+    }
+    removal_part_done(r);
 }
 
 static void on_remove(struct peercache_node *node, struct pc_conn *conn,
@@ -367,9 +410,13 @@ static void on_remove(struct peercache_node *node, struct pc_conn *conn,
         no_memory(conn, msg);
         return;
     }
+    struct pc_tier_fence *fence = pc_tier_fence_begin(node);
     for (uint32_t i = 0; i < remove->n_keys; i++) {
-        bool gone =
-            !node->client && pc_store_remove(node->store, remove->digests[i]);
+        /* First the disk: what leaves the pool then is not kept there. */
+        bool gone = pc_tier_remove(node, remove->digests[i], fence);
+        gone = (!node->client &&
+                pc_store_remove(node->store, remove->digests[i])) ||
+               gone;
         pc_metrics_add(&node->metrics, PC_METRIC_REMOVED, gone);
         statuses[i] = (int8_t)(gone ? PEERCACHE_OK : PEERCACHE_NOT_FOUND);
     }
@@ -380,12 +427,18 @@ static void on_remove(struct peercache_node *node, struct pc_conn *conn,
     r->out.request = msg->request;
     r->out.u.statuses.n_keys = remove->n_keys;
     r->out.u.statuses.statuses = statuses;
-    if (!pc_publish_barrier(node, &r->barrier, REMOVE_WAIT_NS, removal_done)) {
-        answer(conn, &r->out);
-        conn->refs--;
-        pc_free(statuses);
-        pc_free(r);
+    if (node->tier != NULL && fence == NULL) {
+        removal_is_unsafe(r);
     }
+    r->n_open = 1;
+    if (pc_publish_barrier(node, &r->barrier, REMOVE_WAIT_NS, removal_done)) {
+        r->n_open++;
+    }
+    if (fence != NULL) {
+        r->n_open++;
+        pc_tier_fence_end(fence, REMOVE_WAIT_NS, removal_on_disk, r);
+    }
+    removal_part_done(r);
 }
 
 /* ---- All -------------------------------------------------------------- */
@@ -433,6 +486,9 @@ void pc_serve_request(void *arg, struct pc_conn *conn, const struct pc_msg *msg)
         break;
     case PC_MSG_READ:
         on_read(node, conn, msg);
+        break;
+    case PC_MSG_PROMOTE:
+        pc_errand_start(node, conn, msg);
         break;
     case PC_MSG_REMOVE:
         on_remove(node, conn, msg);

@@ -347,14 +347,24 @@ static const struct pc_setting table[] = {
          "Keep values on disk too; off, with a warning, where disk_path "
          "cannot be written."),
     TEXT(disk_path, "/data/peercache/", "a directory", is_path, NODE,
-         "Directory of the disk tier."),
-    SIZE(disk_size, "100GiB", "1MiB to 1PiB", NODE,
-         "Space of the disk tier of this node."),
+         "Directory of the disk tier; each node has one of its own in it, "
+         "named by its node_id."),
+    SIZE(disk_size, "100GiB", "4MiB to 1PiB", NODE,
+         "Space of the disk tier of this node; SGLang's processes on a host "
+         "share it as they share global_segment_size."),
     SIZE(disk_queue, "256MiB", "4KiB to 1TiB", NODE,
          "Bytes that wait to be written to disk, at most."),
-    CHOICE(disk_policy, "put", "put, evict", NODE,
-           "When a value is written to disk: with its put, or when it is "
-           "evicted."),
+    INT(disk_threads, "4", "1 to 64", NODE,
+        "Threads that read and write the disk tier."),
+    CHOICE(disk_policy, "put", "put, evict, second", NODE,
+           "When a value is written to disk: with its put, ahead of its first "
+           "eviction, or when it is used a second time, which spares the "
+           "disk."),
+    CHOICE(disk_fsync, "seal", "never, seal, always", NODE,
+           "When what was written is made safe from a crash of the machine: "
+           "when the system likes, with each full segment, or with each batch "
+           "of writes. A crash of the process alone loses nothing that was "
+           "written."),
 
     /* Other. */
     CHOICE(log_level, "info", "error, warn, info, debug, trace", NODE,

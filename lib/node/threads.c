@@ -43,9 +43,10 @@ static void *evictor_main(void *arg)
         if (stopping) {
             return NULL;
         }
-        while (pc_store_wants_eviction(t->node->store) &&
-               pc_store_evict(t->node->store, EVICT_AT_ONCE) > 0) {
-        }
+        do {
+            pc_tier_look_ahead(t->node);
+        } while (pc_store_wants_eviction(t->node->store) &&
+                 pc_store_evict(t->node->store, EVICT_AT_ONCE) > 0);
     }
 }
 
@@ -126,6 +127,9 @@ unsigned pc_threads_manual(struct peercache_node *node)
     if (at != NULL) {
         copy_one(PC_CONTAINER_OF(at, struct peercache_op, queue));
         work++;
+    }
+    if (!node->client) {
+        pc_tier_look_ahead(node);
     }
     if (!node->client && pc_store_wants_eviction(node->store)) {
         work += (unsigned)pc_store_evict(node->store, 1);

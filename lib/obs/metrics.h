@@ -24,6 +24,8 @@
     X(READ_MISSES, COUNTER, "read_misses_total", "", "values not delivered")   \
     X(READ_LOCAL, COUNTER, "read_local_hits_total", "", "from our own pool")   \
     X(READ_REMOTE, COUNTER, "read_remote_hits_total", "", "from other nodes")  \
+    X(READ_DISK, COUNTER, "read_disk_hits_total", "",                          \
+      "from a disk, ours or another node's")                                   \
     X(READ_MODE_MAPPED, COUNTER, "read_mode_hits_total", "mode=\"mapped\"",    \
       "remote hits by read mode")                                              \
     X(READ_MODE_ONE_SIDED, COUNTER, "read_mode_hits_total",                    \
@@ -42,6 +44,8 @@
       "cause=\"timed_out\"", "misses by cause")                                \
     X(MISS_NO_PATH, COUNTER, "read_misses_by_cause_total",                     \
       "cause=\"no_path\"", "misses by cause")                                  \
+    X(MISS_BUSY, COUNTER, "read_misses_by_cause_total", "cause=\"disk_busy\"", \
+      "")                                                                      \
     X(MISS_SIZE, COUNTER, "read_misses_by_cause_total",                        \
       "cause=\"size_mismatch\"", "misses by cause")                            \
     X(MISS_NOT_READY, COUNTER, "read_misses_by_cause_total",                   \
@@ -96,6 +100,7 @@
     X(LATE_LOOKUP, COUNTER, "timeouts_total", "phase=\"lookup\"", "")          \
     X(LATE_PATH, COUNTER, "timeouts_total", "phase=\"path\"", "")              \
     X(LATE_READ, COUNTER, "timeouts_total", "phase=\"read\"", "")              \
+    X(LATE_DISK, COUNTER, "timeouts_total", "phase=\"disk\"", "")              \
     X(LATE_COPY, COUNTER, "timeouts_total", "phase=\"copy\"", "")              \
     X(LATE_TOUCH, COUNTER, "timeouts_total", "phase=\"touch\"", "")            \
     X(LATE_PUBLISH, COUNTER, "timeouts_total", "phase=\"publish\"", "")        \
@@ -103,6 +108,74 @@
     X(REMOVED, COUNTER, "removed_total", "",                                   \
       "values given up by remove and clear")                                   \
     X(EVICTIONS, COUNTER, "evictions_total", "", "values evicted")             \
+    X(PROMOTES, COUNTER, "promotes_total", "",                                 \
+      "values brought from our disk into the pool")                            \
+    X(PROMOTE_NO_ROOM, COUNTER, "promote_failures_total", "cause=\"no_room\"", \
+      "values that did not come from our disk")                                \
+    X(PROMOTE_GONE, COUNTER, "promote_failures_total", "cause=\"gone\"", "")   \
+    X(PROMOTE_CORRUPT, COUNTER, "promote_failures_total", "cause=\"corrupt\"", \
+      "")                                                                      \
+    X(PROMOTE_IO, COUNTER, "promote_failures_total", "cause=\"io\"", "")       \
+    X(DISK_BUSY, COUNTER, "disk_busy_total", "",                               \
+      "values asked by peers that our disk did not bring in time")             \
+    X(DISK_WRITES, COUNTER, "disk_writes_total", "", "values on disk")         \
+    X(DISK_BYTES_WRITTEN, COUNTER, "disk_bytes_written_total", "",             \
+      "payload bytes on disk")                                                 \
+    X(DISK_READS, COUNTER, "disk_reads_total", "", "values read from disk")    \
+    X(DISK_BYTES_READ, COUNTER, "disk_bytes_read_total", "",                   \
+      "payload bytes read from disk")                                          \
+    X(DISK_EVICTIONS, COUNTER, "disk_evictions_total", "",                     \
+      "values given up on disk for space")                                     \
+    X(DISK_CARRIED, COUNTER, "disk_carried_total", "",                         \
+      "values kept beyond their segment because they were used")               \
+    X(DISK_DROPPED_QUEUE, COUNTER, "disk_dropped_total", "cause=\"queue\"",    \
+      "values that were not written to disk")                                  \
+    X(DISK_DROPPED_PINS, COUNTER, "disk_dropped_total", "cause=\"pins\"", "")  \
+    X(DISK_DROPPED_SPACE, COUNTER, "disk_dropped_total", "cause=\"no_space\"", \
+      "")                                                                      \
+    X(DISK_DROPPED_READ_ONLY, COUNTER, "disk_dropped_total",                   \
+      "cause=\"read_only\"", "")                                               \
+    X(DISK_DROPPED_IO, COUNTER, "disk_dropped_total", "cause=\"io\"", "")      \
+    X(DISK_DROPPED_LOST, COUNTER, "disk_dropped_total", "cause=\"lost\"", "")  \
+    X(DISK_DROPPED_LARGE, COUNTER, "disk_dropped_total",                       \
+      "cause=\"too_large\"", "")                                               \
+    X(DISK_DROPPED_REMOVED, COUNTER, "disk_dropped_total",                     \
+      "cause=\"removed\"", "")                                                 \
+    X(DISK_DROPPED_MEMORY, COUNTER, "disk_dropped_total",                      \
+      "cause=\"no_memory\"", "")                                               \
+    X(DISK_NOT_WRITTEN, COUNTER, "disk_not_written_total", "",                 \
+      "values that were evicted and are not on disk")                          \
+    X(DISK_SUPERSEDED, COUNTER, "disk_superseded_total", "",                   \
+      "values on disk that another put under their key replaced")              \
+    X(DISK_UNFIT, COUNTER, "disk_unfit_total", "",                             \
+      "values found on disk that do not fit into the pool")                    \
+    X(DISK_ANNOUNCED, COUNTER, "disk_announced_total", "",                     \
+      "values found on disk at the start and told to the directory")           \
+    X(DISK_IO_ERRORS, COUNTER, "disk_io_errors_total", "",                     \
+      "calls that the disk failed")                                            \
+    X(DISK_CORRUPT, COUNTER, "disk_corrupt_total", "",                         \
+      "records on disk whose bytes were wrong")                                \
+    X(DISK_SET_ASIDE, COUNTER, "disk_set_aside_total", "",                     \
+      "files of another format or node, set aside")                            \
+    X(DISK_USED, GAUGE, "disk_bytes_used", "", "bytes of files")               \
+    X(DISK_CAPACITY, GAUGE, "disk_capacity_bytes", "",                         \
+      "bytes of files there "                                                  \
+      "may be")                                                                \
+    X(DISK_KEYS, GAUGE, "disk_keys", "", "values on disk")                     \
+    X(DISK_SEGMENTS, GAUGE, "disk_segments", "", "files with values")          \
+    X(DISK_INDEX_BYTES, GAUGE, "disk_index_bytes", "", "memory of the index")  \
+    X(DISK_QUEUE_BYTES, GAUGE, "disk_queue_bytes", "",                         \
+      "bytes that wait to be written")                                         \
+    X(DISK_QUEUED_READS, GAUGE, "disk_queued_reads", "",                       \
+      "reads that wait for the disk")                                          \
+    X(DISK_STATE, GAUGE, "disk_state", "",                                     \
+      "0 no disk tier, 1 running, 2 writing is paused after errors, 3 lost")   \
+    X(DISK_RECOVERING, GAUGE, "disk_recovering", "",                           \
+      "1 while what was found at the start is being indexed")                  \
+    X(PROMOTIONS, GAUGE, "promotions_in_flight", "",                           \
+      "values on their way from our disk, those that wait too")                \
+    X(PROMOTE_PINNED, GAUGE, "promoted_bytes_pinned", "",                      \
+      "bytes pinned until they are delivered")                                 \
     X(LOOKUP_REQUESTS, COUNTER, "directory_lookup_requests_total", "",         \
       "lookup messages sent")                                                  \
     X(LOOKUPS_SAVED, COUNTER, "directory_lookups_saved_total", "",             \

@@ -33,6 +33,10 @@ struct pc_record
 
 _Static_assert(sizeof(struct pc_record) == PC_RECORD_SIZE, "one layout");
 
+static inline bool pc_record_is_on_disk(const struct pc_record *record)
+{
+    return (record->flags & PC_RECORD_ON_DISK) != 0;
+}
 /* The fields are such as a holder writes: even generation, length above 0, no
  * unknown flag. */
 bool pc_record_is_valid(const struct pc_record *record);

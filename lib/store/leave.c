@@ -212,8 +212,7 @@ bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep)
     return more;
 }
 
-/* Whether less than this part of the whole is free. */
-static bool is_below(const struct pc_store *store, double part)
+bool pc_store_is_below(const struct pc_store *store, double part)
 {
     /* Relaxed: gauges; a stale one is corrected by the next look. */
     uint64_t capacity =
@@ -229,12 +228,12 @@ static bool is_below(const struct pc_store *store, double part)
 
 bool pc_store_wants_eviction(const struct pc_store *store)
 {
-    return is_below(store, store->params.free_high);
+    return pc_store_is_below(store, store->params.free_high);
 }
 
 bool pc_store_is_short(const struct pc_store *store)
 {
-    return is_below(store, store->params.free_low);
+    return pc_store_is_below(store, store->params.free_low);
 }
 
 /* Locked. */
@@ -280,4 +279,20 @@ size_t pc_store_evict(struct pc_store *store, size_t max)
         pc_leaving_finish(store, &leaving);
     }
     return n_gone;
+}
+
+size_t pc_store_next_out(struct pc_store *store, size_t max,
+                         struct pc_place *places)
+{
+    const struct pc_evict_ops *policy = store->params.policy;
+    size_t n = 0;
+    pc_store_lock(store);
+    struct pc_evict_entry *entry = policy->victim(store->evict, NULL);
+    while (entry != NULL && n < max) {
+        places[n++] =
+            pc_store_place(PC_CONTAINER_OF(entry, struct pc_slot, entry));
+        entry = policy->victim(store->evict, entry);
+    }
+    pc_store_unlock(store);
+    return n;
 }

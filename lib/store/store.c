@@ -264,6 +264,30 @@ bool pc_store_pin(struct pc_store *store, struct pc_digest digest,
     return true;
 }
 
+bool pc_store_hold(struct pc_store *store, struct pc_digest digest,
+                   uint64_t generation, struct pc_pin *pin_p)
+{
+    struct pc_place place;
+    pc_store_lock(store);
+    struct pc_slot *slot = find(store, digest, false);
+    bool held = slot != NULL && pc_store_place(slot).generation == generation;
+    if (held) {
+        place = pc_store_place(slot);
+        held = pc_slot_add_pin(slot, generation);
+        PC_ASSERT(held);
+    }
+    pc_store_unlock(store);
+    if (held) {
+        atomic_fetch_add_explicit(&store->n_pins, 1, memory_order_relaxed);
+        *pin_p = (struct pc_pin){
+            .slot = slot,
+            .addr = store->regions[place.region]->addr + place.offset,
+            .place = place,
+        };
+    }
+    return held;
+}
+
 void pc_store_unpin(struct pc_store *store, struct pc_pin *pin)
 {
     struct pc_slot *slot = pin->slot;
@@ -288,6 +312,13 @@ uint64_t pc_store_newest(const struct pc_store *store)
     /* Relaxed: what the caller's thread has seen sealed is below. */
     return atomic_load_explicit(&store->next_generation, memory_order_relaxed) -
            1;
+}
+
+uint64_t pc_store_take_generation(struct pc_store *store)
+{
+    /* Relaxed: a number only, as in seal_header. */
+    return atomic_fetch_add_explicit(&store->next_generation, 2,
+                                     memory_order_relaxed);
 }
 
 bool pc_store_walk(struct pc_store *store, size_t *at, size_t max,

@@ -39,6 +39,7 @@ struct pc_place
     uint32_t slot;
     uint16_t region;
     bool published; /* An owner has acknowledged its record (rule 6). */
+    bool on_disk;   /* Not in the store, but on the node's disk (tier.h). */
 };
 
 enum pc_gone { PC_GONE_EVICTED, PC_GONE_REMOVED, PC_GONE_REPLACED };
@@ -137,6 +138,9 @@ bool pc_store_find(struct pc_store *store, struct pc_digest digest, bool touch,
 /* Find, touch and pin. */
 bool pc_store_pin(struct pc_store *store, struct pc_digest digest,
                   struct pc_pin *pin_p);
+/* Pin it without a touch, if it is still of this generation. */
+bool pc_store_hold(struct pc_store *store, struct pc_digest digest,
+                   uint64_t generation, struct pc_pin *pin_p);
 void pc_store_unpin(struct pc_store *store, struct pc_pin *pin);
 /* The record of this generation was acknowledged by an owner. */
 void pc_store_mark_published(struct pc_store *store, struct pc_digest digest,
@@ -162,9 +166,14 @@ bool pc_store_wants_eviction(const struct pc_store *store);
 /* Whether less than the low watermark is free: time to wake an evictor, which
  * then has something to do for more than one batch. */
 bool pc_store_is_short(const struct pc_store *store);
+/* Whether less than this part of the pool's bytes, or of its slots, is free. */
+bool pc_store_is_below(const struct pc_store *store, double part);
 /* Evict up to max values until the high watermark is free; returns how many
  * went. */
 size_t pc_store_evict(struct pc_store *store, size_t max);
+/* What would be evicted next; returns how many there are, at most max. */
+size_t pc_store_next_out(struct pc_store *store, size_t max,
+                         struct pc_place *places);
 
 /* Copy out up to max sealed places from *at on (start with 0); false at the
  * end. A value that comes or goes meanwhile may or may not be seen. */
@@ -177,6 +186,9 @@ bool pc_store_walk(struct pc_store *store, size_t *at, size_t max,
 /* The newest generation that was given out. Any value sealed later has a
  * higher one. */
 uint64_t pc_store_newest(const struct pc_store *store);
+/* A generation that no slot will have: newer than all before, older than all
+ * after it. */
+uint64_t pc_store_take_generation(struct pc_store *store);
 void pc_store_stats(const struct pc_store *store, struct pc_store_stats *stats);
 
 #endif /* PC_STORE_STORE_H */

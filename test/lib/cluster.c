@@ -239,6 +239,11 @@ void cluster_destroy(struct cluster *c)
     free(c->order);
     free(c->wants);
     free(c->due_ns);
+    for (int i = 0; i < c->n_nodes_max; i++) {
+        if (c->nodes[i].disk != NULL) {
+            mem_disk_destroy(c->nodes[i].disk);
+        }
+    }
     free(c->nodes);
     free(c);
 }
@@ -302,6 +307,9 @@ static void start(struct cluster *c, int i)
     char id[32];
     snprintf(id, sizeof(id), "node_id=%s", name);
     apply(c, config, id);
+    if (n->disk != NULL) {
+        apply(c, config, "disk_enabled=true disk_path=/disk disk_size=64mib");
+    }
     apply(c, config, c->settings);
     apply(c, config, n->settings);
     struct pc_node_env env = {
@@ -320,6 +328,8 @@ static void start(struct cluster *c, int i)
         .gone_arg = n,
         .make_ring = c->make_ring,
         .make_ring_arg = c->make_ring_arg,
+        .disk_io = n->disk != NULL ? mem_disk_io(n->disk) : NULL,
+        .disk_turn_ns = n->disk_turn_ns,
     };
     c->acting = i;
     peercache_status_t status = pc_node_create(config, &env, &n->node);
@@ -343,6 +353,11 @@ static void start(struct cluster *c, int i)
     n->n_looks = 0;
     n->joined_ns = 0;
     n->trouble_ns = 0;
+}
+
+void cluster_add_disk(struct cluster *c, int i)
+{
+    c->nodes[i].disk = mem_disk_create(c->seed);
 }
 
 void cluster_start(struct cluster *c, int i, unsigned machine,
@@ -427,7 +442,14 @@ void cluster_kill(struct cluster *c, int i)
         op->killed = op->killed || op->node == i;
     }
     c->acting = i;
+    if (n->disk != NULL) {
+        mem_disk_stop_at(n->disk, 0,
+                         0); /* A dead process writes nothing more. */
+    }
     bury(c, i);
+    if (n->disk != NULL) {
+        mem_disk_crash(n->disk, MEM_DISK_KILLED);
+    }
     c->acting = -1;
     n->node = NULL;
     n->state = CLUSTER_DOWN;

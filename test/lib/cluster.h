@@ -25,6 +25,8 @@
 #include "node/node.h"
 #include "transports/sim/sim.h"
 
+#include "mem_disk.h"
+
 #define CLUSTER_NODES_MAX 26 /* Unless cluster_create_of asks for more. */
 
 enum cluster_state {
@@ -60,6 +62,8 @@ struct cluster_node
      * at all of the shard. */
     uint64_t next_generation, n_values, n_changes;
     uint64_t stores_seen, n_looks;
+    struct mem_disk *disk; /* Its directory, with cluster_add_disk. */
+    uint64_t disk_turn_ns; /* What each piece of its disk's work takes. */
 };
 
 /* One operation of the test, kept until the cluster is destroyed. */
@@ -160,6 +164,9 @@ void cluster_start(struct cluster *c, int i, unsigned machine,
 /* Start nodes 0..n-1, each on a machine of its own, and run until all are
  * members, see each other and have nothing to publish. */
 void cluster_start_all(struct cluster *c, int n, const char *settings);
+/* Before it is started: it has a disk, which outlives its processes. Its
+ * settings should say disk_size. */
+void cluster_add_disk(struct cluster *c, int i);
 /* As SIGTERM: begins to end; goes when it is idle. */
 void cluster_stop(struct cluster *c, int i);
 void cluster_kill(struct cluster *c, int i);

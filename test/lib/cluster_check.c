@@ -423,7 +423,7 @@ static void check_holder(struct cluster *c, struct cluster_node *holder)
         pc_ring_members(holder->node->ring, &n_members);
     bool more = true;
     while (more) {
-        more = pc_store_list(holder->node->store, &at, 64, places, &n);
+        more = pc_tier_walk(holder->node, &at, 64, places, &n);
         for (size_t i = 0; i < n; i++) {
             pc_ring_owners(holder->node->ring, places[i].digest, &owners);
             for (uint32_t k = 0; k < owners.n; k++) {
@@ -455,8 +455,9 @@ static bool check_is_held(void *arg, const struct pc_record *record)
     bool owns = pc_ring_owns(check->owner->node->ring, record->digest,
                              check->owner->incarnation);
     if (holder != NULL && owns &&
-        (!pc_store_find(holder->node->store, record->digest, false, &place) ||
-         place.generation != record->generation)) {
+        (!pc_tier_held(holder->node, record->digest, &place) ||
+         place.generation != record->generation ||
+         place.on_disk != pc_record_is_on_disk(record))) {
         cluster_fail(check->c,
                      "%s still has a record of a value that %s gave "
                      "up",

@@ -88,7 +88,9 @@ DEFAULTS: dict[str, str] = {
     "disk_path": "/data/peercache/",
     "disk_size": "100GiB",
     "disk_queue": "256MiB",
+    "disk_threads": "4",
     "disk_policy": "put",
+    "disk_fsync": "seal",
     "log_level": "info",
     "interface_v1": "false",
     "slot_max_page_bytes": "256KiB",
@@ -120,6 +122,7 @@ OP_TIMEOUT_MAX_S = 5.0
 # states of hybrid pools: this part of an equal share is left to them.
 _SMALL_SHARE = 8
 _SMALL_SHARE_MIN = 64 << 20
+_DISK_SIZE_MIN = 4 << 20  # What the library allows.
 _PAGE = 4096
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?)(i?b)?\s*", re.IGNORECASE)
@@ -208,6 +211,9 @@ def node_settings(extra: Mapping[str, Any], instance: Instance) -> dict[str, Any
     host_bytes = parse_size(_given(settings, "global_segment_size"))
     if host_bytes:
         settings["global_segment_size"] = share_of_pool(host_bytes, instance)
+    disk_bytes = parse_size(_given(settings, "disk_size"))
+    if disk_bytes:
+        settings["disk_size"] = max(share_of_pool(disk_bytes, instance), _DISK_SIZE_MIN)
     node_id = str(_given(settings, "node_id")).strip()
     settings.pop("node_id", None)
     if node_id.lower() != "auto":

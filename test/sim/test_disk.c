@@ -1,0 +1,508 @@
+/*
+ * The disk tier in a cluster: what leaves the pool is still found, in every
+ * read mode; what was removed, cleared or replaced never comes back; restarts;
+ * disks that are slow, broken, or lie.
+ */
+#include "test.h"
+
+#include "cluster.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* 16 KiB values: some 120 of them fill the pool. */
+static const char small_pool[] =
+    "global_segment_size=2mib region_size=2mib location_cache=0";
+
+/* Words m<first> .., up to 8 of them. */
+static const char *words_of(unsigned first, unsigned n)
+{
+    static char words[128];
+    words[0] = '\0';
+    for (unsigned k = 0; k < n; k++) {
+        (void)snprintf(words + strlen(words), sizeof(words) - strlen(words),
+                       "%sm%u", k == 0 ? "" : " ", first + k);
+    }
+    return words;
+}
+
+static void put_some(struct cluster *c, int i, unsigned first, unsigned n)
+{
+    for (unsigned k = 0; k < n; k += 8) {
+        assert_int_equal(cluster_do(c, i, PC_VERB_PUT, words_of(first + k, 8)),
+                         PEERCACHE_OK);
+        cluster_run(c, 2 * PC_MS);
+    }
+}
+
+/* A get; every byte is compared by the cluster. */
+static struct cluster_op *get(struct cluster *c, int i, const char *words)
+{
+    struct cluster_call call = {.node = i, .verb = PC_VERB_GET, .words = words};
+    struct cluster_op *op = cluster_begin(c, &call);
+    cluster_wait(op);
+    return op;
+}
+
+static void assert_from(struct cluster *c, int i, const char *words,
+                        peercache_source_t source)
+{
+    struct cluster_op *op = get(c, i, words);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    for (size_t k = 0; k < op->n; k++) {
+        assert_int_equal(op->sources[k], source);
+    }
+}
+
+static bool is_in_pool(struct cluster *c, int i, const char *word)
+{
+    struct pc_place place;
+    return pc_store_find(c->nodes[i].node->store, cluster_digest(c, i, word),
+                         false, &place);
+}
+
+/* Node 0 has a disk; m0..m7 are put, then so much that they leave the pool. */
+static struct cluster *start_and_evict(uint64_t seed, int n_nodes,
+                                       const char *settings)
+{
+    struct cluster *c = cluster_create(seed);
+    cluster_add_disk(c, 0);
+    cluster_start_all(c, n_nodes, settings);
+    put_some(c, 0, 0, 8);
+    put_some(c, 0, 100, 240);
+    cluster_run(c, PC_S);
+    assert_true(cluster_metric(c, 0, PC_METRIC_EVICTIONS) > 100);
+    assert_false(is_in_pool(c, 0, "m0"));
+    return c;
+}
+
+static void end(struct cluster *c)
+{
+    cluster_run(c, 2 * PC_S);
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+static void what_left_the_pool_comes_back_from_disk(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(601, 2, small_pool);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_EXISTS, "m0"), PEERCACHE_OK);
+    assert_from(c, 0, words_of(0, 8), PEERCACHE_FROM_DISK);
+    assert_true(is_in_pool(c, 0, "m0"));
+    assert_from(c, 0, words_of(0, 8), PEERCACHE_FROM_LOCAL);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_PROMOTES), 8);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_READ_DISK), 8);
+    end(c);
+}
+
+static void a_peer_reads_from_disk_in_every_mode(void **state)
+{
+    (void)state;
+    static const struct
+    {
+        const char *mode;
+        unsigned machine;
+        peercache_source_t first, second;
+    } cases[] = {
+        {"read_mode=served", 1, PEERCACHE_FROM_DISK, PEERCACHE_FROM_SERVED},
+        {"read_mode=auto", 1, PEERCACHE_FROM_DISK, PEERCACHE_FROM_ONE_SIDED},
+        {"read_mode=one-sided", 1, PEERCACHE_FROM_ONE_SIDED,
+         PEERCACHE_FROM_ONE_SIDED},
+        {"read_mode=mapped", 0, PEERCACHE_FROM_MAPPED, PEERCACHE_FROM_MAPPED},
+    };
+    for (unsigned k = 0; k < 4; k++) {
+        struct cluster *c = cluster_create(610 + k);
+        cluster_defaults(c, small_pool);
+        cluster_add_disk(c, 0);
+        cluster_start(c, 0, 0, "");
+        cluster_start(c, 1, cases[k].machine, cases[k].mode);
+        cluster_settle(c, 30 * PC_S);
+        put_some(c, 0, 0, 8);
+        put_some(c, 0, 100, 240);
+        cluster_run(c, PC_S);
+        assert_false(is_in_pool(c, 0, "m0"));
+        assert_int_equal(cluster_do(c, 1, PC_VERB_EXISTS, "m0"), PEERCACHE_OK);
+        assert_from(c, 1, words_of(0, 8), cases[k].first);
+        assert_int_equal(cluster_metric(c, 0, PC_METRIC_PROMOTES), 8);
+        cluster_run(c, PC_S);
+        assert_from(c, 1, words_of(0, 8), cases[k].second);
+        assert_int_equal(cluster_metric(c, 0, PC_METRIC_PROMOTES), 8);
+        end(c);
+    }
+}
+
+/* 60 values of 16 KiB for a peer, from a pool of 2 MiB of which a quarter may
+ * be pinned: they come in parts. */
+static void a_batch_larger_than_what_may_be_pinned_comes_in_parts(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(620, 2, small_pool);
+    char words[512] = "";
+    for (unsigned k = 0; k < 60; k++) {
+        (void)snprintf(words + strlen(words), sizeof(words) - strlen(words),
+                       "%sm%u", k == 0 ? "" : " ", 100 + k);
+    }
+    struct cluster_op *op = get(c, 1, words);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    op = get(c, 0, words);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    end(c);
+}
+
+/* Rule 10: there is no moment at which the directory knows nothing of it. */
+static void an_eviction_leaves_no_moment_without_a_record(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(621);
+    cluster_add_disk(c, 0);
+    cluster_start_all(c, 3, small_pool);
+    put_some(c, 0, 0, 8);
+    cluster_run(c, PC_S);
+    for (unsigned k = 0; k < 40; k++) {
+        put_some(c, 0, 100 + 8 * k, 8);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(cluster_do(c, i, PC_VERB_EXISTS, words_of(0, 8)),
+                             PEERCACHE_OK);
+        }
+        struct cluster_op *op = get(c, 1 + (int)(k % 2), words_of(k % 8, 1));
+        assert_int_equal(op->result, PEERCACHE_OK);
+        assert_int_equal(cluster_metric(c, 1, PC_METRIC_READ_MISSES), 0);
+        assert_int_equal(cluster_metric(c, 2, PC_METRIC_READ_MISSES), 0);
+    }
+    assert_true(cluster_metric(c, 0, PC_METRIC_EVICTIONS) > 100);
+    end(c);
+}
+
+static void a_restarted_node_serves_at_once_what_it_had(void **state)
+{
+    (void)state;
+    for (unsigned killed = 0; killed < 2; killed++) {
+        struct cluster *c = start_and_evict(630 + killed, 3, small_pool);
+        if (killed != 0) {
+            cluster_kill(c, 0);
+        } else {
+            cluster_stop(c, 0);
+            cluster_run(c, PC_S);
+        }
+        cluster_restart(c, 0);
+        /* Alone, before anything was announced. */
+        cluster_run(c, 3 * PC_MS);
+        assert_false(c->nodes[0].node->tier->announced);
+        assert_from(c, 0, words_of(0, 8), PEERCACHE_FROM_DISK);
+        cluster_settle(c, 60 * PC_S);
+        cluster_run(c, 2 * PC_S);
+        assert_true(cluster_metric(c, 0, PC_METRIC_DISK_ANNOUNCED) > 100);
+        assert_from(c, 2, words_of(100, 8), PEERCACHE_FROM_DISK);
+        end(c);
+    }
+}
+
+static void what_was_removed_stays_removed(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(640, 3, small_pool);
+    assert_int_equal(cluster_do(c, 1, PC_VERB_REMOVE, words_of(0, 4)),
+                     PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_REMOVE, words_of(4, 4)),
+                     PEERCACHE_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(cluster_do(c, i, PC_VERB_GET, "m0"),
+                         PEERCACHE_NOT_FOUND);
+        assert_int_equal(cluster_do(c, i, PC_VERB_EXISTS, "m5"),
+                         PEERCACHE_NOT_FOUND);
+    }
+    cluster_kill(c, 0);
+    cluster_restart(c, 0);
+    cluster_settle(c, 60 * PC_S);
+    cluster_run(c, 2 * PC_S);
+    for (unsigned k = 0; k < 8; k++) {
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(cluster_do(c, i, PC_VERB_GET, words_of(k, 1)),
+                             PEERCACHE_NOT_FOUND);
+        }
+    }
+    assert_from(c, 1, words_of(100, 8), PEERCACHE_FROM_DISK);
+    end(c);
+}
+
+/* Rule 10: from the moment of its confirmation on, whatever happens. */
+static void a_remove_is_confirmed_when_its_tombstone_is_on_disk(void **state)
+{
+    (void)state;
+    for (int from = 0; from < 2; from++) {
+        struct cluster *c =
+            start_and_evict(647 + (uint64_t)from, 2, small_pool);
+        c->nodes[0].node->tier->turn_ns = 20 * PC_MS;
+        c->nodes[0].node->tier->next_turn_ns = cluster_now(c) + 20 * PC_MS;
+        assert_int_equal(cluster_do(c, from, PC_VERB_REMOVE, "m0 m200"),
+                         PEERCACHE_OK);
+        cluster_kill(c, 0);
+        cluster_restart(c, 0);
+        cluster_settle(c, 60 * PC_S);
+        cluster_run(c, 2 * PC_S);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(cluster_do(c, i, PC_VERB_GET, "m0"),
+                             PEERCACHE_NOT_FOUND);
+            assert_int_equal(cluster_do(c, i, PC_VERB_GET, "m200"),
+                             PEERCACHE_NOT_FOUND);
+        }
+        end(c);
+    }
+}
+
+struct clearing
+{
+    struct pc_clear clear;
+    bool over;
+};
+
+static void clearing_done(struct pc_clear *clear)
+{
+    PC_CONTAINER_OF(clear, struct clearing, clear)->over = true;
+}
+
+static void what_was_cleared_stays_cleared(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(645, 2, small_pool);
+    struct clearing clearing = {
+        .clear = {.node = c->nodes[0].node, .done = clearing_done}};
+    clearing.clear.deadline_ns = c->nodes[0].node->engine.now_ns + 5 * PC_S;
+    c->acting = 0;
+    pc_clear_start(&clearing.clear);
+    c->acting = -1;
+    c->wants[0] = true;
+    for (unsigned k = 0; k < 4000 && !clearing.over; k++) {
+        cluster_run(c, PC_MS);
+    }
+    assert_true(clearing.over);
+    assert_int_equal(clearing.clear.status, PEERCACHE_OK);
+    for (unsigned k = 0; k < 8; k++) {
+        assert_int_equal(cluster_do(c, 1, PC_VERB_GET, words_of(k, 1)),
+                         PEERCACHE_NOT_FOUND);
+        assert_int_equal(cluster_do(c, 0, PC_VERB_GET, words_of(100 + k, 1)),
+                         PEERCACHE_NOT_FOUND);
+    }
+    cluster_check_directory(c);
+    cluster_kill(c, 0);
+    cluster_restart(c, 0);
+    cluster_settle(c, 60 * PC_S);
+    cluster_run(c, PC_S);
+    for (unsigned k = 0; k < 8; k++) {
+        assert_int_equal(cluster_do(c, 0, PC_VERB_GET, words_of(k, 1)),
+                         PEERCACHE_NOT_FOUND);
+    }
+    end(c);
+}
+
+/* Other bytes under a key: a user's error; what was replaced must not be seen
+ * again, neither after an eviction nor after a restart. */
+static void a_replaced_value_never_comes_back(void **state)
+{
+    (void)state;
+    for (unsigned restart = 0; restart < 2; restart++) {
+        struct cluster *c = start_and_evict(650 + restart, 2, small_pool);
+        struct cluster_call call = {
+            .node = 0, .verb = PC_VERB_PUT, .words = "m0 m1", .version = 1};
+        struct cluster_op *op = cluster_begin(c, &call);
+        cluster_wait(op);
+        assert_int_equal(op->result, PEERCACHE_OK);
+        /* Its own write fails: the old one must go all the same. */
+        cluster_run(c, PC_S);
+        put_some(c, 0, 400, 240);
+        cluster_run(c, PC_S);
+        if (restart != 0) {
+            cluster_kill(c, 0);
+            cluster_restart(c, 0);
+            cluster_settle(c, 60 * PC_S);
+            cluster_run(c, 2 * PC_S);
+        }
+        call.verb = PC_VERB_GET;
+        for (int i = 0; i < 2; i++) {
+            call.node = i;
+            op = cluster_begin(c, &call); /* Of version 1, or it fails. */
+            cluster_wait(op);
+            assert_int_equal(op->result, PEERCACHE_OK);
+        }
+        end(c);
+    }
+}
+
+/* Flip a bit in each sector, but for the first of each file. */
+static void spoil(struct mem_disk *disk)
+{
+    struct mem_disk_view view;
+    for (size_t n = 0; mem_disk_file(disk, "", n, &view); n++) {
+        for (uint64_t at = 5000; at < view.size; at += 512) {
+            view.data[at] ^= 1;
+        }
+    }
+}
+
+static void fail_writes(struct mem_disk *disk, int error, uint64_t n)
+{
+    mem_disk_fail(disk, MEM_DISK_WRITE, error, 0, n);
+    mem_disk_fail(disk, MEM_DISK_OPEN, error, 0, n);
+    mem_disk_fail(disk, MEM_DISK_ALLOCATE, error, 0, n);
+    mem_disk_fail(disk, MEM_DISK_SYNC, error, 0, n);
+}
+
+static void flipped_bits_are_misses(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(660, 2, small_pool);
+    spoil(c->nodes[0].disk);
+    assert_int_equal(cluster_do(c, 1, PC_VERB_GET, "m0"), PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "m1"), PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_PROMOTE_CORRUPT), 2);
+    /* And it is not asked for again. */
+    cluster_run(c, 100 * PC_MS);
+    assert_int_equal(cluster_do(c, 1, PC_VERB_EXISTS, "m0"),
+                     PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_EXISTS, "m1"),
+                     PEERCACHE_NOT_FOUND);
+    end(c);
+}
+
+static void a_broken_disk_leaves_the_pool_at_work(void **state)
+{
+    (void)state;
+    static const int errors[] = {ENOSPC, EROFS, EIO};
+    for (unsigned k = 0; k < 3; k++) {
+        struct cluster *c = start_and_evict(670 + k, 2, small_pool);
+        fail_writes(c->nodes[0].disk, errors[k], UINT64_MAX);
+        put_some(c, 0, 400, 64);
+        cluster_run(c, PC_S);
+        assert_from(c, 0, words_of(456, 8), PEERCACHE_FROM_LOCAL);
+        struct cluster_op *op = get(c, 1, words_of(456, 8));
+        assert_int_equal(op->result, PEERCACHE_OK);
+        /* What is there can still be read. */
+        assert_from(c, 1, words_of(0, 4), PEERCACHE_FROM_DISK);
+        mem_disk_fail(c->nodes[0].disk, MEM_DISK_READ, EIO, 0, UINT64_MAX);
+        assert_int_equal(cluster_do(c, 1, PC_VERB_GET, "m4"),
+                         PEERCACHE_NOT_FOUND);
+        /* A remove that the disk does not keep is not confirmed. */
+        assert_int_not_equal(cluster_do(c, 0, PC_VERB_REMOVE, "m0"),
+                             PEERCACHE_OK);
+        fail_writes(c->nodes[0].disk, EIO, 0);
+        mem_disk_fail(c->nodes[0].disk, MEM_DISK_READ, EIO, 0, 0);
+        end(c);
+    }
+}
+
+static uint64_t time_of_puts(uint64_t seed, bool disk, uint64_t turn_ns)
+{
+    struct cluster *c = cluster_create(seed);
+    if (disk) {
+        cluster_add_disk(c, 0);
+        c->nodes[0].disk_turn_ns = turn_ns;
+    }
+    cluster_start_all(c, 2, small_pool);
+    uint64_t start = cluster_now(c);
+    for (unsigned k = 0; k < 400; k += 8) {
+        assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, words_of(k, 8)),
+                         PEERCACHE_OK);
+    }
+    uint64_t took = cluster_now(c) - start;
+    if (turn_ns > PC_MS) {
+        /* It could not take them all; what it did not is counted. */
+        assert_true(cluster_metric(c, 0, PC_METRIC_DISK_DROPPED_PINS) > 0);
+    }
+    cluster_destroy(c);
+    return took;
+}
+
+static void a_put_does_not_wait_for_a_slow_disk(void **state)
+{
+    (void)state;
+    uint64_t none = time_of_puts(680, false, 0);
+    uint64_t slow = time_of_puts(680, true, 200 * PC_MS);
+    print_message("50 puts of 8 values: %llu us without a disk, %llu us with "
+                  "one that takes 200 ms for each piece of work\n",
+                  (unsigned long long)(none / PC_US),
+                  (unsigned long long)(slow / PC_US));
+    assert_true(slow <= none + none / 10);
+}
+
+/* It answers with progress meanwhile: its reader neither gives it up nor
+ * holds it for dead; what does not come in time is a miss, in time. */
+static void a_slow_disk_is_waited_for_but_not_beyond_the_deadline(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(690, 2, small_pool);
+    c->nodes[0].node->tier->turn_ns = 400 * PC_MS;
+    struct cluster_call call = {
+        .node = 1, .verb = PC_VERB_GET, .words = "m0", .timeout_ns = 2 * PC_S};
+    struct cluster_op *op = cluster_begin(c, &call);
+    cluster_wait(op);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    assert_int_equal(op->sources[0], PEERCACHE_FROM_DISK);
+    assert_int_equal(cluster_metric(c, 1, PC_METRIC_PEER_SUSPECTED), 0);
+    c->nodes[0].node->tier->turn_ns = 5 * PC_S;
+    call.words = words_of(1, 3);
+    op = cluster_begin(c, &call);
+    cluster_wait(op); /* I7 is checked on the way. */
+    assert_int_not_equal(op->result, PEERCACHE_OK);
+    assert_true(cluster_metric(c, 1, PC_METRIC_LATE_DISK) > 0);
+    c->nodes[0].node->tier->turn_ns = 0;
+    c->nodes[0].node->tier->next_turn_ns = 0;
+    end(c);
+}
+
+static void policies_decide_what_is_written(void **state)
+{
+    (void)state;
+    static const struct
+    {
+        const char *policy;
+        bool put, evicted;
+    } cases[] = {
+        {"put", true, true}, {"evict", false, true}, {"second", false, false}};
+    for (unsigned k = 0; k < 3; k++) {
+        struct cluster *c = cluster_create(695 + k);
+        char settings[256];
+        (void)snprintf(settings, sizeof(settings), "%s disk_policy=%s",
+                       small_pool, cases[k].policy);
+        cluster_add_disk(c, 0);
+        cluster_start_all(c, 1, settings);
+        struct pc_disk_place place;
+        struct peercache_node *node = c->nodes[0].node;
+        put_some(c, 0, 0, 16);
+        cluster_run(c, PC_S);
+        assert_int_equal(pc_tier_find(node, cluster_digest(c, 0, "m0"), &place),
+                         cases[k].put);
+        assert_from(c, 0, words_of(8, 8), PEERCACHE_FROM_LOCAL);
+        put_some(c, 0, 100, 400);
+        cluster_run(c, PC_S);
+        assert_int_equal(pc_tier_find(node, cluster_digest(c, 0, "m0"), &place),
+                         cases[k].evicted);
+        assert_true(
+            pc_tier_find(node, cluster_digest(c, 0, "m8"), &place) ||
+            (k == 1 && is_in_pool(c, 0, "m8"))); /* Used, so it may stay. */
+        end(c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_left_the_pool_comes_back_from_disk),
+        cmocka_unit_test(a_peer_reads_from_disk_in_every_mode),
+        cmocka_unit_test(a_batch_larger_than_what_may_be_pinned_comes_in_parts),
+        cmocka_unit_test(an_eviction_leaves_no_moment_without_a_record),
+        cmocka_unit_test(a_restarted_node_serves_at_once_what_it_had),
+        cmocka_unit_test(what_was_removed_stays_removed),
+        cmocka_unit_test(a_remove_is_confirmed_when_its_tombstone_is_on_disk),
+        cmocka_unit_test(what_was_cleared_stays_cleared),
+        cmocka_unit_test(a_replaced_value_never_comes_back),
+        cmocka_unit_test(flipped_bits_are_misses),
+        cmocka_unit_test(a_broken_disk_leaves_the_pool_at_work),
+        cmocka_unit_test(a_put_does_not_wait_for_a_slow_disk),
+        cmocka_unit_test(a_slow_disk_is_waited_for_but_not_beyond_the_deadline),
+        cmocka_unit_test(policies_decide_what_is_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
