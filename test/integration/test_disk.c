@@ -71,7 +71,7 @@ static void fill_holder(struct peer *peer)
     (void)peer_tell(peer, "OK 32 0", "put old %d %zu", N, LEN);
     WAIT_UNTIL(metric(peer, "disk_writes_total") >= N, 20);
     for (int i = 0; i < OTHER / 50; i++) {
-        (void)peer_tell(peer, "OK 50 0", "put other%d 50 %zu", i, LEN);
+        (void)peer_tell(peer, "OK 50 0", "put o%d- 50 %zu", i, LEN);
         /* Slower than memory: more than it may pin would not be written. */
         WAIT_UNTIL(metric(peer, "disk_writes_total") >=
                        (uint64_t)(N + 50 * (i + 1)),
@@ -134,11 +134,14 @@ static void a_killed_node_hits_at_once_when_it_is_back(void **state)
     uint16_t port = host_port();
     start_holder(&holder, port, "");
     fill_holder(&holder);
-    (void)peer_tell(&holder, "OK", "remove other0 4");
+    (void)peer_tell(&holder, "OK", "remove o0- 4");
     peer_kill(&holder);
     start_holder(&holder, port, "");
+    WAIT_UNTIL(metric(&holder, "disk_recovering") == 0 &&
+                   metric(&holder, "pool_capacity_bytes") > 0,
+               20);
     (void)peer_tell(&holder, "OK 32 0", "get old %d %zu", N, LEN);
-    (void)peer_tell(&holder, "PARTIAL 0 0", "get other0 4 %zu", LEN);
+    (void)peer_tell(&holder, "PARTIAL 0 0", "get o0- 4 %zu", LEN);
     peercache_node_t *node = host_node("discovery_addr=127.0.0.1:%u", port);
     host_ready(node);
     WAIT_UNTIL(metric(&holder, "disk_announced_total") >= OTHER, 20);
@@ -146,7 +149,7 @@ static void a_killed_node_hits_at_once_when_it_is_back(void **state)
                        metric(&holder, "publish_moving_records") ==
                    0,
                20);
-    get_all(node, "other1", 16, PEERCACHE_FROM_DISK);
+    get_all(node, "o1-", 16, PEERCACHE_FROM_DISK);
     peercache_node_destroy(node);
     peer_end(&holder);
 }
