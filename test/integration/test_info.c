@@ -119,6 +119,7 @@ static peercache_node_t *create_node(const char *id, const char *seed)
         {"global_segment_size", "8MiB"},
         {"region_size", "8MiB"},
         {"lock_memory", "false"},
+        {"disk_enabled", "false"},
     };
     for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
         assert_int_equal(

@@ -113,6 +113,8 @@ static peercache_node_t *plain_node(const char *discovery)
     assert_int_equal(
         peercache_config_set(config, "global_segment_size", "64MiB"),
         PEERCACHE_OK);
+    assert_int_equal(peercache_config_set(config, "disk_enabled", "false"),
+                     PEERCACHE_OK);
     assert_int_equal(peercache_config_set(config, "discovery_addr", discovery),
                      PEERCACHE_OK);
     assert_int_equal(peercache_node_create(config, &node), PEERCACHE_OK);

@@ -16,6 +16,9 @@ import pytest
 
 import peercache
 
+# No test leaves values in the directory that is the default.
+os.environ.setdefault("PEERCACHE_DISK_ENABLED", "false")
+
 DEADLINE_S = 30.0
 PEER = Path(__file__).parent / "peer.py"
 
