@@ -329,8 +329,6 @@ void pc_ucx_ledger_open(struct pc_ucx_ledger *ledger)
     for (int i = 0; i < TRIES && ledger->fd < 0; i++) {
         if (make_file(ledger)) {
             page_write(ledger, false, 0);
-        } else if (errno != EEXIST && errno != EWOULDBLOCK) {
-            break;
         }
     }
     if (ledger->fd < 0) {

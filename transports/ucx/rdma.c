@@ -182,7 +182,12 @@ static ucs_status_t make_worker(struct proof *proof, ucp_worker_h *worker_p)
     ucp_worker_params_t params = {.field_mask =
                                       UCP_WORKER_PARAM_FIELD_THREAD_MODE,
                                   .thread_mode = UCS_THREAD_MODE_SINGLE};
-    return ucp_worker_create(proof->fabric->get.context, &params, worker_p);
+    ucs_status_t status =
+        ucp_worker_create(proof->fabric->get.context, &params, worker_p);
+    if (status != UCS_OK) {
+        *worker_p = NULL;
+    }
+    return status;
 }
 
 static ucs_status_t share_value(struct proof *proof)
@@ -224,7 +229,11 @@ static ucs_status_t connect_both(struct proof *proof)
         proof->ep = NULL;
         return status;
     }
-    return ucp_ep_rkey_unpack(proof->ep, proof->packed, &proof->rkey);
+    status = ucp_ep_rkey_unpack(proof->ep, proof->packed, &proof->rkey);
+    if (status != UCS_OK) {
+        proof->rkey = NULL;
+    }
+    return status;
 }
 
 static ucs_status_t prepare(struct proof *proof)
@@ -263,9 +272,6 @@ static ucs_status_t read_alone(struct proof *proof)
 /* False: UCX still has something of it, so it must stay. */
 static bool take_apart(struct proof *proof)
 {
-    if (proof->rkey != NULL) {
-        ucp_rkey_destroy(proof->rkey);
-    }
     if (proof->ep != NULL) {
         ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
                                      .flags = UCP_EP_CLOSE_FLAG_FORCE};
@@ -281,6 +287,10 @@ static bool take_apart(struct proof *proof)
             get(proof, true, CLOSE_MAX) == UCS_INPROGRESS) {
             return false;
         }
+    }
+    /* Not before: a get that still waits for its connection uses it. */
+    if (proof->rkey != NULL) {
+        ucp_rkey_destroy(proof->rkey);
     }
     if (proof->reader != NULL) {
         ucp_worker_destroy(proof->reader);
