@@ -77,6 +77,7 @@ void pc_disk_drop(struct pc_disk *disk, uint32_t id)
             pc_disk_wake_keeper(disk);
         }
     }
+    disk->forgot_marks = disk->forgot_marks || item->state == PC_DISK_MARK;
     pc_disk_index_remove(&disk->index, id);
 }
 
@@ -384,6 +385,7 @@ enum pc_disk_result pc_disk_clear(struct pc_disk *disk, pc_disk_write_fn done,
         return result;
     }
     disk->epoch++;
+    disk->unsure = disk->unsure && disk->unopened;
     old = disk->index;
     pc_disk_index_init(&disk->index);
     disk->live = 0;

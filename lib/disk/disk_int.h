@@ -162,7 +162,14 @@ struct pc_disk
     uint64_t free_bytes; /* Of the file system, when last looked at. */
 
     bool recovering;
-    bool blind; /* A tombstone found no memory: nothing older is indexed. */
+    /* An entry was left out, for want of memory or room in the index: nothing
+     * older is indexed. */
+    bool blind;
+    /* There may be records on disk that the index does not know: a remove
+     * writes its tombstone also for what is not found. */
+    bool unsure;
+    bool forgot_marks; /* The index does not know every tombstone any more. */
+    bool unopened;     /* A file that clear does not unlink either. */
     uint64_t recovery_began_ns, check_at_ns, unlink_at_ns;
     enum pc_disk_state state;
     enum pc_disk_result failure;

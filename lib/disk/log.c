@@ -59,6 +59,14 @@ static bool make_room(struct pc_disk *disk, uint64_t size)
     return true;
 }
 
+/* The oldest segment is being forgotten, but its file is still there. */
+static bool is_reclaiming(const struct pc_disk *disk)
+{
+    return !pc_list_is_empty(&disk->segments) &&
+           PC_CONTAINER_OF(disk->segments.next, struct pc_disk_segment, link)
+                   ->state == PC_DISK_RECLAIMED;
+}
+
 /* Nothing on disk has this digest, as far as we can know. */
 static bool is_nowhere(const struct pc_disk *disk,
                        const struct pc_disk_request *request)
@@ -69,7 +77,8 @@ static bool is_nowhere(const struct pc_disk *disk,
             return false;
         }
     }
-    return !disk->recovering && pc_list_is_empty(&disk->doomed);
+    return !disk->recovering && !disk->unsure && !is_reclaiming(disk) &&
+           pc_list_is_empty(&disk->doomed);
 }
 
 /* What needs no place in the log any more. */
@@ -114,7 +123,9 @@ static void refuse(struct pc_disk *disk, struct pc_disk_request *request,
     if (request->kind == PC_DISK_REQUEST_REMOVE &&
         request->item != PC_DISK_NONE && request->epoch == disk->epoch &&
         request->result != PC_DISK_ABSENT) {
-        /* Not found again until the next start, whatever the disk says. */
+        /* Not found again until the next start, whatever the disk says; a
+         * second try must not be told that there is nothing. */
+        disk->unsure = true;
         pc_disk_drop(disk, request->item);
         uint32_t id = pc_disk_index_first(&disk->index, request->digest);
         while (id != PC_DISK_NONE) {
@@ -232,12 +243,25 @@ bool pc_disk_take_batch(struct pc_disk *disk, struct pc_disk_worker *worker)
     return n > 0 || !pc_list_is_empty(&worker->ended);
 }
 
-/* Is the record still where it was when it was chosen? */
+/* A newer value has its place in the log already. */
+static bool is_replaced(const struct pc_disk *disk, struct pc_digest digest)
+{
+    uint32_t id = pc_disk_index_first(&disk->index, digest);
+    for (; id != PC_DISK_NONE; id = pc_disk_index_next(&disk->index, id)) {
+        if (pc_disk_index_item(&disk->index, id)->state == PC_DISK_PENDING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is the record still where it was when it was chosen? Carried behind a newer
+ * value that is being written, the old one would win. */
 static bool is_there(const struct pc_disk *disk,
                      const struct pc_disk_request *request)
 {
     uint32_t id = pc_disk_find(disk, request->digest);
-    if (id == PC_DISK_NONE) {
+    if (id == PC_DISK_NONE || is_replaced(disk, request->digest)) {
         return false;
     }
     const struct pc_disk_item *item = pc_disk_index_item(&disk->index, id);
@@ -488,6 +512,7 @@ static void settle_batch(struct pc_disk *disk, struct pc_disk_worker *worker,
         }
         if (request->kind == PC_DISK_REQUEST_REMOVE) {
             disk->counts.n_removed += request->result == PC_DISK_OK ? 1 : 0;
+            disk->unsure = disk->unsure || request->result != PC_DISK_OK;
         } else {
             settle_written(disk, segment, request);
         }
@@ -568,5 +593,10 @@ void pc_disk_write_batch(struct pc_disk *disk, struct pc_disk_worker *worker)
     pc_disk_unlock(disk);
     if (call) {
         pc_disk_end_all(disk, &worker->ended);
+    }
+    /* After close there is nobody to tell: what was being carried. */
+    struct pc_list *link;
+    while ((link = pc_list_pop_front(&worker->ended)) != NULL) {
+        pc_free(PC_CONTAINER_OF(link, struct pc_disk_request, link));
     }
 }

@@ -148,6 +148,8 @@ static int add_found(struct pc_disk *disk, uint64_t number)
             PC_WARN("disk", "cannot open %s in %s: %s", name, disk->path,
                     strerror(error));
             disk->counts.n_io_errors++;
+            disk->unsure = true;
+            disk->unopened = true;
         }
         pc_disk_close_file(&segment->file);
         pc_free(segment);

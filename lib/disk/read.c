@@ -251,6 +251,7 @@ static bool give_up(struct pc_disk *disk, const struct pc_disk_item *item,
         now->next = next;
         now->state = PC_DISK_DEAD;
     }
+    segment->n_marks++; /* Against what it has replaced: goes in its turn. */
     if (lied && segment->by_index && !segment->doubted) {
         segment->doubted = true;
         disk->some_doubted = true;

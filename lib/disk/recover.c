@@ -29,19 +29,22 @@ static bool is_there(const struct pc_disk *disk,
     return item->segment == segment->slot && item->at == entry->at;
 }
 
-/* Whatever is in the index already and lies later in the log wins. False: a
- * tombstone had to be left out, so nothing older may be taken over. */
+/* Whatever is in the index already and lies later in the log wins. False: the
+ * entry had to be left out, so nothing older may be taken over: of this digest
+ * it would be an old value. */
 static bool take_entry(struct pc_disk *disk, struct pc_disk_segment *segment,
                        const struct pc_disk_entry *entry)
 {
     bool is_mark = entry->kind == PC_DISK_TOMBSTONE;
-    if (is_there(disk, segment, entry) ||
-        (!is_mark && disk->n_records >= disk->params.max_records)) {
+    if (is_there(disk, segment, entry)) {
         return true;
+    }
+    if (!is_mark && disk->n_records >= disk->params.max_records) {
+        return false;
     }
     uint32_t id = pc_disk_index_add(&disk->index, entry->digest);
     if (id == PC_DISK_NONE) {
-        return !is_mark;
+        return false;
     }
     struct pc_disk_item *item = pc_disk_index_item(&disk->index, id);
     item->checksum = entry->checksum;
@@ -71,6 +74,7 @@ static void take_entries(struct pc_disk *disk, struct pc_disk_segment *segment,
             }
             if (!take_entry(disk, segment, &entries->entry[i - 1])) {
                 disk->blind = true;
+                disk->unsure = true;
             }
             n_marks += entries->entry[i - 1].kind == PC_DISK_TOMBSTONE ? 1 : 0;
         }
@@ -78,7 +82,8 @@ static void take_entries(struct pc_disk *disk, struct pc_disk_segment *segment,
         pc_disk_unlock(disk);
     }
     pc_disk_lock(disk);
-    segment->n_marks = n_marks;
+    /* What was not looked at may have been tombstones. */
+    segment->n_marks = n_marks > 0 || !disk->blind ? n_marks : 1;
     pc_disk_unlock(disk);
 }
 
@@ -145,6 +150,7 @@ static void leave_unread(struct pc_disk *disk, struct pc_disk_segment *segment)
     if (segment->state == PC_DISK_FOUND) {
         segment->state = PC_DISK_SEALED;
         segment->n_marks = 1;
+        disk->unsure = true;
     }
     pc_disk_unlock(disk);
 }
@@ -256,16 +262,14 @@ static int read_ident(struct pc_disk *disk, struct pc_disk_segment *segment,
     if (error != EINVAL) {
         return error;
     }
+    /* Each of those that were opened before we knew. */
     pc_disk_lock(disk);
-    bool direct = disk->direct;
     disk->direct = false;
     pc_disk_unlock(disk);
-    if (!direct) {
-        return error;
-    }
     struct pc_disk_file file;
     pc_disk_name(segment->number, name);
-    error = pc_disk_open_segment(disk, name, PC_DISK_OPEN_WRITE, &file);
+    error = pc_disk_open_segment(
+        disk, name, segment->read_only ? 0 : PC_DISK_OPEN_WRITE, &file);
     if (error == 0) {
         pc_disk_close_file(&segment->file);
         segment->file = file;
@@ -472,6 +476,7 @@ bool pc_disk_rescan(struct pc_disk *disk)
         segment->n_refs++;
         segment->by_index = false;
         ident.nonce = segment->nonce;
+        disk->unsure = true;
     }
     pc_disk_unlock(disk);
     if (segment == NULL) {
@@ -484,7 +489,14 @@ bool pc_disk_rescan(struct pc_disk *disk)
     if (pc_disk_scan(&source, &ident, disk->keeper.buffer, &scan)) {
         count_scan(disk, &scan, true);
         refute(disk, segment, &scan.entries);
-        take_entries(disk, segment, &scan.entries);
+        pc_disk_lock(disk);
+        bool ordered = disk->recovering || !disk->forgot_marks;
+        pc_disk_unlock(disk);
+        /* What a forgotten tombstone stands against would come back: then the
+         * next start takes it in order. */
+        if (ordered) {
+            take_entries(disk, segment, &scan.entries);
+        }
         if (!scan.io_error && !segment->read_only) {
             mend(disk, segment, &scan);
         }

@@ -240,7 +240,10 @@ static void finish_clears(struct pc_disk *disk, enum pc_disk_result result)
     }
     pc_list_init(&clears);
     pc_disk_lock(disk);
-    pc_list_splice_back(&clears, &disk->clears);
+    /* Another clear may have come while the directory was synced. */
+    if (result != PC_DISK_OK || first_linked(disk) == NULL) {
+        pc_list_splice_back(&clears, &disk->clears);
+    }
     bool call = !pc_list_is_empty(&clears) && pc_disk_begin_calls(disk);
     pc_disk_unlock(disk);
     if (call) {

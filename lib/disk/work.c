@@ -200,12 +200,21 @@ static bool make_spare(struct pc_disk *disk)
     return true;
 }
 
-/* The index is nearly full. */
+/* More files than the bound allows were found: it is lower than before. */
+static bool is_over(const struct pc_disk *disk)
+{
+    return !disk->recovering && disk->used > disk->params.size &&
+           !pc_list_is_empty(&disk->segments) &&
+           !PC_CONTAINER_OF(disk->segments.next, struct pc_disk_segment, link)
+                ->read_only;
+}
+
+/* The index is nearly full, or the directory too large. */
 static bool thin_out(struct pc_disk *disk)
 {
     uint64_t most = disk->params.max_records;
     pc_disk_lock(disk);
-    bool full = disk->n_records >= most - most / 16;
+    bool full = disk->n_records >= most - most / 16 || is_over(disk);
     pc_disk_unlock(disk);
     return full && !has_doomed(disk) && pc_disk_reclaim(disk);
 }

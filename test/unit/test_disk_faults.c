@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "disk/disk.h"
+#include "disk/disk_int.h"
 #include "disk/format.h"
 
 #include <errno.h>
@@ -433,6 +434,112 @@ static void an_index_block_that_lies_is_found_out_and_the_segment_scanned(
     assert_int_equal(stats_of(w).n_bad_indexes, 0);
 }
 
+static enum pc_disk_result take_away(struct world *w, unsigned key)
+{
+    unsigned n = w->n_done;
+    assert_int_equal(pc_disk_remove(w->disk, digest_of(key), on_done, w),
+                     PC_DISK_OK);
+    turn_all(w);
+    assert_int_equal(w->n_done, n + 1);
+    return w->result;
+}
+
+static void scanning_a_segment_brings_nothing_back_that_was_removed(
+    void **state)
+{
+    struct world *w = *state;
+    put_many(w, ONE);
+    close_disk(w);
+    flip(w, 0, PC_DISK_BLOCK + 9); /* In the first record's header. */
+    open_disk(w);
+    assert_int_equal(take_away(w, 1), PC_DISK_OK);
+    assert_int_equal(get(w, 0), PC_DISK_CORRUPT);
+    assert_int_equal(stats_of(w).n_bad_indexes, 1); /* So it was scanned. */
+    assert_false(has(w, 1));
+    assert_int_equal(get(w, 2), PC_DISK_OK);
+    close_disk(w);
+    open_disk(w);
+    assert_false(has(w, 1));
+    assert_int_equal(get(w, 2), PC_DISK_OK);
+}
+
+static void what_is_removed_unseen_stays_removed(void **state)
+{
+    struct world *w = *state;
+    put_many(w, ONE);
+    close_disk(w);
+    mem_disk_fail(w->mem, MEM_DISK_READ, EIO, 0, 100);
+    open_disk(w);
+    mem_disk_fail(w->mem, MEM_DISK_READ, 0, 0, 0);
+    assert_false(has(w, 1));
+    assert_int_equal(take_away(w, 1), PC_DISK_OK); /* Not: there is none. */
+    close_disk(w);
+    open_disk(w);
+    assert_false(has(w, 1));
+    assert_int_equal(get(w, 2), PC_DISK_OK);
+}
+
+static void a_remove_that_failed_can_be_tried_again(void **state)
+{
+    struct world *w = *state;
+    put_many(w, ONE);
+    mem_disk_fail(w->mem, MEM_DISK_WRITE, EIO, 0, 1);
+    assert_int_equal(take_away(w, 1), PC_DISK_IO);
+    assert_false(has(w, 1));
+    w->now += 60 * PC_S;
+    assert_int_equal(take_away(w, 1), PC_DISK_OK);
+    close_disk(w);
+    open_disk(w);
+    assert_false(has(w, 1));
+    assert_int_equal(get(w, 2), PC_DISK_OK);
+}
+
+static void a_lower_bound_holds_from_the_start_on(void **state)
+{
+    struct world *w = *state;
+    put_many(w, 7 * ONE);
+    close_disk(w);
+    assert_true(mem_disk_bytes(w->mem) > 4 * SEGMENT);
+    w->params.size = 4 * SEGMENT;
+    open_disk(w);
+    assert_true(mem_disk_bytes(w->mem) <= 4 * SEGMENT);
+    assert_false(has(w, 0));
+    assert_int_equal(get(w, 7 * ONE - 1), PC_DISK_OK);
+}
+
+/* The old value is carried over while the new one is being written. */
+static void an_old_value_is_not_carried_past_a_newer_one(void **state)
+{
+    struct world *w = *state;
+    struct pc_disk_worker *worker = &w->disk->workers[0];
+    struct pc_disk_place place;
+    unsigned key = 0;
+    put_many(w, 4 * ONE);
+    assert_int_equal(get(w, key), PC_DISK_OK); /* Worth carrying over. */
+    fill(w->value, 1000);
+    struct pc_disk_write write = {.digest = digest_of(key),
+                                  .key = &key,
+                                  .key_len = sizeof(key),
+                                  .value = w->value,
+                                  .length = LENGTH,
+                                  .checksum = pc_checksum(w->value, LENGTH),
+                                  .done = on_done,
+                                  .arg = w};
+    assert_int_equal(pc_disk_write(w->disk, &write), PC_DISK_OK);
+    pc_disk_lock(w->disk);
+    assert_true(pc_disk_take_batch(w->disk, worker));
+    pc_disk_unlock(w->disk);
+    assert_true(pc_disk_reclaim(w->disk));
+    pc_disk_write_batch(w->disk, worker);
+    assert_int_equal(w->result, PC_DISK_OK);
+    for (unsigned start = 0; start < 2; start++) {
+        assert_true(pc_disk_lookup(w->disk, digest_of(key), &place));
+        assert_true(place.checksum == write.checksum);
+        close_disk(w);
+        open_disk(w);
+    }
+}
+
 static void a_segment_cut_anywhere_keeps_what_is_whole(void **state)
 {
     struct world *w = *state;
@@ -531,6 +638,11 @@ int main(void)
         T(a_sync_that_fails_leaves_no_index_block),
         T(no_flipped_bit_gives_a_wrong_byte),
         T(an_index_block_that_lies_is_found_out_and_the_segment_scanned),
+        T(scanning_a_segment_brings_nothing_back_that_was_removed),
+        T(what_is_removed_unseen_stays_removed),
+        T(a_remove_that_failed_can_be_tried_again),
+        T(a_lower_bound_holds_from_the_start_on),
+        T(an_old_value_is_not_carried_past_a_newer_one),
         T(a_segment_cut_anywhere_keeps_what_is_whole),
         T(an_unknown_version_is_set_aside_unchanged),
         T(segments_of_another_node_or_cluster_are_set_aside),
