@@ -457,11 +457,10 @@ static void lookup_ended(struct pc_lookup *lookup, uint32_t i,
         state->at = 0;
     }
     /* One more lookup is worth it only after a place of this one failed. */
-    if (state->n_places == 0 ||
-        (state->flags &
-         (PC_ITEM_STALE | PC_ITEM_PEER_DOWN | PC_ITEM_NO_PATH)) != 0) {
+    if (state->n_places == 0 || (state->flags & PC_ITEM_LOOKED) != 0) {
         state->flags |= PC_ITEM_RELOOKED;
     }
+    state->flags |= PC_ITEM_LOOKED;
     state->state = PC_ITEM_READY;
 }
 
@@ -482,8 +481,9 @@ static void lookup_finished(struct pc_lookup *lookup)
 static bool take_cached(struct peercache_op *op, struct pc_op_item *state)
 {
     struct pc_record record;
-    if ((state->flags & (PC_ITEM_RELOOKED | PC_ITEM_STALE | PC_ITEM_NO_PATH |
-                         PC_ITEM_FROM_CACHE)) != 0 ||
+    bool again = (state->flags & PC_ITEM_CACHE_READ) != 0;
+    state->flags |= PC_ITEM_CACHE_READ;
+    if (again ||
         !pc_cache_get(op->node->cache, state->digest, op->started_ns,
                       &record) ||
         record.length != state->length ||
@@ -655,8 +655,9 @@ static void serve_group(struct peercache_op *op, struct pc_peer *peer,
 }
 
 /* One READY item without a place: a fresh lookup, once, else a miss. A cached
- * place knows of one holder only, and where a mode is forced, an owner that was
- * not asked may know of a holder that there is a way to (rule 5). */
+ * place is no lookup, and knows of one holder only; where a mode is forced, an
+ * owner that was not asked may know of a holder that there is a way to (rule
+ * 5). */
 static void no_place(struct peercache_op *op, uint32_t i)
 {
     struct pc_op_item *state = &op->state[i];

@@ -56,9 +56,11 @@ enum pc_item_state {
 #define PC_ITEM_OTHER_SIZE  256u /* Holders have it in another length. */
 #define PC_ITEM_UNCONFIRMED 512u /* remove: a holder did not answer. */
 #define PC_ITEM_REMOVED     1024u
-#define PC_ITEM_TOUCHED     2048u /* Bytes may have landed in its pieces. */
-#define PC_ITEM_BUSY        4096u /* A disk had too much to do. */
-#define PC_ITEM_RESTS       8192u /* PATH, DISK: not before u.path_since_ns. */
+#define PC_ITEM_TOUCHED     2048u  /* Bytes may have landed in its pieces. */
+#define PC_ITEM_BUSY        4096u  /* A disk had too much to do. */
+#define PC_ITEM_LOOKED      32768u /* A lookup of it has ended. */
+#define PC_ITEM_CACHE_READ  16384u /* The location cache was looked into. */
+#define PC_ITEM_RESTS       8192u  /* PATH, DISK: not before u.path_since_ns. */
 
 struct pc_op_item
 {

@@ -211,6 +211,8 @@ static void add_holder(struct cluster *c, struct duty *duty, int i,
 
 static bool is_well(const struct history *h, const struct cluster_node *n,
                     uint64_t since_ns);
+static bool owners_are_well(const struct history *h, int reader,
+                            struct pc_digest digest, uint64_t since_ns);
 static void tell(const struct history *h, const struct history_word *word);
 
 /* The putter itself has it; else some of those who had it before. */
@@ -236,6 +238,7 @@ static void on_put(struct history *h, const struct cluster_op *op,
         add_duty(h, word, &duty);
     } else if (!h->is_off && word->gone_ns < op->started_ns &&
                is_well(h, &c->nodes[op->node], op->started_ns) &&
+               owners_are_well(h, op->node, word->digest, op->started_ns) &&
                h->unsettled_ns < op->started_ns && cluster_is_settled(c)) {
         tell(h, word);
         cluster_fail(c, "I8: %s put %s: OK, and nobody holds it",

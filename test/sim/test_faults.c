@@ -578,6 +578,48 @@ static void a_holder_without_a_way_is_no_answer_while_an_owner_was_not_asked(
     }
 }
 
+static struct pc_shard *shard_of(struct cluster *c, char owner)
+{
+    return c->nodes[owner - 'a'].node->shard;
+}
+
+/* What the reader remembers is stale, and so is what the first owner says. */
+static void a_remembered_place_is_no_lookup(void **state)
+{
+    (void)state;
+    static const char owners[] = "bc";
+    for (unsigned s = 0; s < 2; s++) {
+        struct cluster *c = cluster_create(65);
+        char word[16];
+        cluster_start_all(c, 5, FAST "directory_replicas=2");
+        cluster_pick_word(c, 3, 'm', owners, "ade", word);
+        struct pc_digest digest = cluster_digest(c, 3, word);
+        struct pc_record stale;
+        struct pc_record good;
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, word), PEERCACHE_OK);
+            if (k == 0) {
+                assert_int_equal(cluster_do(c, 3, PC_VERB_GET, word),
+                                 PEERCACHE_OK);
+            }
+            assert_int_equal(
+                pc_shard_lookup(shard_of(c, 'b'), digest, &stale, 1), 1);
+            assert_true(pc_store_remove(c->nodes[0].node->store, digest));
+            c->wants[0] = true;
+            cluster_run(c, PC_S);
+        }
+        assert_int_equal(cluster_do(c, 4, PC_VERB_PUT, word), PEERCACHE_OK);
+        assert_int_equal(
+            pc_shard_lookup(shard_of(c, owners[s]), digest, &good, 1), 1);
+        assert_true(pc_shard_retract(shard_of(c, owners[s]), &good));
+        assert_int_equal(pc_shard_publish(shard_of(c, owners[s]), &stale),
+                         PEERCACHE_OK);
+        assert_int_equal(cluster_do(c, 3, PC_VERB_GET, word), PEERCACHE_OK);
+        cluster_check_rest(c);
+        cluster_destroy(c);
+    }
+}
+
 /* Its new incarnation is a lower number than its last one; what waited for
  * that must not wait for ever. */
 static void a_node_restarts_with_its_wall_clock_put_back(void **state)
@@ -626,6 +668,7 @@ int main(void)
             another_length_is_no_answer_while_an_owner_was_not_asked),
         cmocka_unit_test(
             a_holder_without_a_way_is_no_answer_while_an_owner_was_not_asked),
+        cmocka_unit_test(a_remembered_place_is_no_lookup),
         cmocka_unit_test(a_node_restarts_with_its_wall_clock_put_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

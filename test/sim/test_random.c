@@ -255,12 +255,18 @@ static void heal_all(struct chaos *ch)
 }
 
 /* Somebody must go on owning the directory. */
-static void random_drain(struct chaos *ch, int i)
+static int count_owning(const struct chaos *ch)
 {
     int n_owning = 0;
     for (int k = 0; k < ch->n_nodes_max; k++) {
         n_owning += cluster_is_up(ch->c, k) && !ch->c->nodes[k].drains;
     }
+    return n_owning;
+}
+
+static void random_drain(struct chaos *ch, int i)
+{
+    int n_owning = count_owning(ch);
     if (cluster_is_up(ch->c, i) && !ch->c->nodes[i].drains &&
         ch->c->nodes[i].joined_ns != 0 && n_owning > 2) {
         cluster_drain(ch->c, i);
@@ -446,7 +452,9 @@ static void event(struct chaos *ch, uint64_t seed, unsigned e)
         if (chance(ch, 25)) {
             random_drain(ch, i);
         } else if (i > 0 && ch->c->nodes[i].state == CLUSTER_UP) {
-            cluster_stop(ch->c, i);
+            if (ch->c->nodes[i].drains || count_owning(ch) > 2) {
+                cluster_stop(ch->c, i);
+            }
         } else {
             start_somebody(ch);
         }
