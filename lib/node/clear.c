@@ -176,7 +176,7 @@ static peercache_status_t clear_all(peercache_node_t *node, uint64_t timeout_ns,
     /* Without a limit: it looks at its deadline itself. */
     (void)pc_engine_call(&node->engine, &waited.clear.task, &waited.over,
                          UINT64_MAX);
-    *n_removed_p = waited.clear.sweep.n_gone;
+    *n_removed_p = waited.clear.sweep.n_gone + waited.clear.n_on_disk;
     return waited.clear.status;
 }
 

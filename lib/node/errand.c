@@ -214,7 +214,12 @@ static void promoted(struct pc_promote_wait *wait, peercache_status_t status,
 {
     struct key *key = PC_CONTAINER_OF(wait, struct key, wait);
     struct errand *e = key->errand;
-    if (status == PEERCACHE_OK) {
+    if (status == PEERCACHE_OK && pin->place.length != e->lengths[key->i]) {
+        /* Another value was put meanwhile. */
+        e->lengths[key->i] = pin->place.length;
+        e->statuses[key->i] = PEERCACHE_SIZE_MISMATCH;
+        pc_store_unpin(e->node->store, pin);
+    } else if (status == PEERCACHE_OK) {
         take_pin(e, key->i, pin);
     } else {
         e->statuses[key->i] =
@@ -318,6 +323,11 @@ void pc_errand_start(struct peercache_node *node, struct pc_conn *conn,
                      node->tier == NULL ? PEERCACHE_UNSUPPORTED
                                         : PEERCACHE_AGAIN,
                      "no disk, or too many wait for it");
+        return;
+    }
+    /* acquire: pairs with the node's end, which has ended all errands. */
+    if (atomic_load_explicit(&node->closing, memory_order_acquire)) {
+        pc_conn_fail(conn, msg->request, PEERCACHE_SHUTDOWN, "shutting down");
         return;
     }
     struct errand *e = errand_new(node, conn, msg);

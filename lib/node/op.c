@@ -412,7 +412,10 @@ static void conclude(struct peercache_op *op)
         }
     }
     if (op->n_open > 0) {
-        if (!pc_list_is_linked(&op->queue) && wants_copier(op)) {
+        /* What has come to a get does not wait for items that rest: its pins
+         * would be missing elsewhere, and at the deadline it would be lost. */
+        if ((op->verb == PC_VERB_GET || !pc_list_is_linked(&op->queue)) &&
+            wants_copier(op)) {
             hand_to_copier(op);
         }
         return;

@@ -192,9 +192,10 @@ static bool give_up_own(struct peercache_op *op, struct pc_tier_fence *fence)
         if (op->state[i].state != PC_ITEM_NEW) {
             continue;
         }
-        /* First the disk: what leaves the pool then is not kept there. */
-        bool gone = pc_tier_remove(node, op->state[i].digest, fence);
-        gone = pc_store_remove(node->store, op->state[i].digest) || gone;
+        /* First the pool: who writes it to disk just now looks there again
+         * (tier.c, start_write). */
+        bool gone = pc_store_remove(node->store, op->state[i].digest);
+        gone = pc_tier_remove(node, op->state[i].digest, fence) || gone;
         if (gone) {
             op->state[i].flags |= PC_ITEM_REMOVED;
             pc_metrics_add(&node->metrics, PC_METRIC_REMOVED, 1);

@@ -254,6 +254,9 @@ static bool walk_disk(struct peercache_node *node, size_t *at, size_t max,
 {
     struct pc_disk_place found[ANNOUNCE_SLICE];
     uint64_t cursor = *at & ~ON_DISK_BIT;
+    if (is_closing(node->tier)) {
+        return false; /* The disk may be gone already. */
+    }
     size_t n =
         pc_disk_list(node->tier->disk, &cursor, found,
                      max < ANNOUNCE_SLICE ? max : (size_t)ANNOUNCE_SLICE);

@@ -452,6 +452,65 @@ static void a_slow_disk_is_waited_for_but_not_beyond_the_deadline(void **state)
     end(c);
 }
 
+/* What came from our own disk, while another item of the get waits for that of
+ * a peer until the deadline. */
+static void what_has_come_is_not_lost_to_what_does_not_come(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(692);
+    cluster_add_disk(c, 0);
+    cluster_add_disk(c, 1);
+    cluster_start_all(c, 2, small_pool);
+    put_some(c, 0, 0, 240);
+    put_some(c, 1, 500, 240);
+    cluster_run(c, PC_S);
+    assert_false(is_in_pool(c, 0, "m0"));
+    assert_false(is_in_pool(c, 1, "m500"));
+    c->nodes[0].node->tier->turn_ns = 5 * PC_S;
+    c->nodes[0].node->tier->next_turn_ns = cluster_now(c) + 5 * PC_S;
+    struct cluster_call call = {.node = 1,
+                                .verb = PC_VERB_GET,
+                                .words = "m0 m500",
+                                .timeout_ns = 2 * PC_S};
+    struct cluster_op *op = cluster_begin(c, &call);
+    cluster_wait(op);
+    assert_int_equal(op->result, PEERCACHE_PARTIAL);
+    assert_int_not_equal(op->statuses[0], PEERCACHE_OK);
+    assert_int_equal(op->statuses[1], PEERCACHE_OK);
+    assert_int_equal(op->sources[1], PEERCACHE_FROM_DISK);
+    c->nodes[0].node->tier->turn_ns = 0;
+    c->nodes[0].node->tier->next_turn_ns = 0;
+    cluster_run(c, 2 * PC_S);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
+/* Republishing goes on while the disk is being closed. */
+static void a_closing_node_walks_its_disk_no_more(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(693, 1, small_pool);
+    struct peercache_node *node = c->nodes[0].node;
+    for (int closing = 0; closing < 2; closing++) {
+        struct pc_place places[64];
+        size_t at = 0;
+        size_t n = 0;
+        size_t n_on_disk = 0;
+        c->acting = 0;
+        if (closing == 1) {
+            pc_tier_begin_close(node);
+        }
+        while (pc_tier_walk(node, &at, 64, places, &n)) {
+            for (size_t i = 0; i < n; i++) {
+                n_on_disk += places[i].on_disk;
+            }
+        }
+        c->acting = -1;
+        assert_int_equal(n_on_disk > 0, closing == 0);
+    }
+    cluster_destroy(c);
+}
+
 static void policies_decide_what_is_written(void **state)
 {
     (void)state;
@@ -502,6 +561,8 @@ int main(void)
         cmocka_unit_test(a_broken_disk_leaves_the_pool_at_work),
         cmocka_unit_test(a_put_does_not_wait_for_a_slow_disk),
         cmocka_unit_test(a_slow_disk_is_waited_for_but_not_beyond_the_deadline),
+        cmocka_unit_test(what_has_come_is_not_lost_to_what_does_not_come),
+        cmocka_unit_test(a_closing_node_walks_its_disk_no_more),
         cmocka_unit_test(policies_decide_what_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
