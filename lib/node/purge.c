@@ -58,8 +58,7 @@ static bool is_held_here(struct peercache_node *node,
                          const struct pc_record *record)
 {
     struct pc_place place;
-    return !node->client &&
-           pc_store_find(node->store, record->digest, false, &place);
+    return pc_tier_held(node, record->digest, &place);
 }
 
 static bool keep(void *arg, const struct pc_record *record)
