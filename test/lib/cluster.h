@@ -87,6 +87,7 @@ struct cluster_op
     uint32_t flags;
     uint64_t timeout_ns;
     uint64_t started_ns, deadline_ns, ended_ns;
+    uint64_t slack_ns;            /* The most that the cluster had meanwhile. */
     peercache_status_t *statuses; /* From the end on. */
     peercache_source_t *sources;
     size_t *lengths;

@@ -198,7 +198,8 @@ static void check_deadlines(struct cluster *c)
         const struct cluster_node *n = &c->nodes[op->node];
         uint64_t end =
             op->deadline_ns > n->awake_ns ? op->deadline_ns : n->awake_ns;
-        if (!op->killed && !n->frozen && now > end + c->slack_ns) {
+        op->slack_ns = op->slack_ns > c->slack_ns ? op->slack_ns : c->slack_ns;
+        if (!op->killed && !n->frozen && now > end + op->slack_ns) {
             cluster_fail(c, "I7: %s %s is late", cluster_name(op->node),
                          op->words);
         }

@@ -215,6 +215,21 @@ static bool owners_are_well(const struct history *h, int reader,
                             struct pc_digest digest, uint64_t since_ns);
 static void tell(const struct history *h, const struct history_word *word);
 
+/* What is given up while somebody reads it cannot be found any more, and is
+ * told to be gone a while later. */
+static bool is_any_dying(struct cluster *c)
+{
+    bool any = false;
+    for (int i = 0; i < c->n_nodes_max && !any; i++) {
+        struct pc_store_stats stats = {0};
+        if (c->nodes[i].state != CLUSTER_DOWN) {
+            pc_store_stats(c->nodes[i].node->store, &stats);
+        }
+        any = stats.n_dying > 0;
+    }
+    return any;
+}
+
 /* The putter itself has it; else some of those who had it before. */
 static void on_put(struct history *h, const struct cluster_op *op,
                    struct history_word *word, size_t length)
@@ -237,6 +252,7 @@ static void on_put(struct history *h, const struct cluster_op *op,
     if (duty.n_holders > 0) {
         add_duty(h, word, &duty);
     } else if (!h->is_off && word->gone_ns < op->started_ns &&
+               !is_any_dying(c) &&
                is_well(h, &c->nodes[op->node], op->started_ns) &&
                owners_are_well(h, op->node, word->digest, op->started_ns) &&
                h->unsettled_ns < op->started_ns && cluster_is_settled(c)) {
@@ -495,15 +511,11 @@ static void check_yes(struct history *h, const struct cluster_op *op,
     bool own_eyes =
         source == PEERCACHE_FROM_LOCAL || source == PEERCACHE_FROM_MAPPED;
     bool left = c->lost_ns != 0 && op->started_ns < c->lost_ns + LEFT_NS;
-    bool there = !own_eyes || left || word->gone_ns >= op->started_ns;
+    bool there =
+        !own_eyes || left || word->gone_ns >= op->started_ns || is_any_dying(c);
     for (int i = 0; i < c->n_nodes_max && !there; i++) {
         struct pc_place place;
-        struct pc_store_stats stats = {0};
-        if (c->nodes[i].state != CLUSTER_DOWN) {
-            pc_store_stats(c->nodes[i].node->store, &stats);
-        }
-        /* What is given up while somebody reads it is gone a while later. */
-        there = holds(c, i, word->digest, &place) || stats.n_dying > 0;
+        there = holds(c, i, word->digest, &place);
     }
     if (!there) {
         tell(h, word);
