@@ -212,7 +212,7 @@ stage_rules() {
 # One-sided reads on RDMA verbs, in a guest with a software device, without KVM;
 # exits with 77, and says so, where a guest cannot be had.
 stage_rdma() {
-    ci/rdma/run.sh --junit "$LOGS/rdma.xml" --logs "$LOGS" --slow 2
+    ci/rdma/run.sh --junit "$LOGS/rdma.xml" --logs "$LOGS" --slow 3
 }
 
 stage_demo() {
@@ -398,7 +398,7 @@ if [ $with_ci = yes ]; then
     stage random 200 build
     stage rules 900 setup
     stage hosts 420 build
-    stage rdma 1200 build
+    stage rdma 1500 build
     stage demo 300 setup
 fi
 if [ $with_long = yes ]; then
