@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <hwloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,10 @@
  * reads PCI by a library that leaks, where the system's files say the same. */
 static const char *const unwanted[] = {"cuda",      "nvml", "rsmi", "opencl",
                                        "levelzero", "gl",   "x86",  "pci"};
+
+/* hwloc asks libudev about devices, and that has state of its process that it
+ * sets without a lock. Nodes of one process look one after the other. */
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
 static bool set_source(hwloc_topology_t h,
                        const struct pc_topology_source *source)
@@ -161,11 +166,9 @@ static bool take_devices(hwloc_topology_t h, struct pc_topology *t)
     return true;
 }
 
-bool pc_topology_load(const struct pc_topology_source *source,
-                      struct pc_topology *t)
+static bool load(const struct pc_topology_source *source, struct pc_topology *t)
 {
     hwloc_topology_t h;
-    memset(t, 0, sizeof(*t));
     if (hwloc_topology_init(&h) != 0) {
         return false;
     }
@@ -179,6 +182,16 @@ bool pc_topology_load(const struct pc_topology_source *source,
         pc_topology_fini(t);
     }
     hwloc_topology_destroy(h);
+    return loaded;
+}
+
+bool pc_topology_load(const struct pc_topology_source *source,
+                      struct pc_topology *t)
+{
+    memset(t, 0, sizeof(*t));
+    (void)pthread_mutex_lock(&one_at_a_time);
+    bool loaded = load(source, t);
+    (void)pthread_mutex_unlock(&one_at_a_time);
     return loaded;
 }
 
