@@ -87,8 +87,8 @@ def test_a_drained_node_may_go_and_what_others_hold_is_found(make_node: MakeNode
     with pytest.raises(peercache.PeerCacheError) as nobody:
         two.drain("nobody", timeout=1)
     assert nobody.value.status is peercache.Status.NOT_FOUND
-    assert two.drain(one.info()["node"]["id"], timeout=DEADLINE_S)
-    assert one.info()["node"]["state"] == "draining" and one.drain(timeout=0)
+    assert two.drain(one.stats()["info"]["node"]["id"], timeout=DEADLINE_S)
+    assert one.stats()["info"]["node"]["state"] == "draining" and one.drain(timeout=0)
     # What it holds is found still, and stored elsewhere when somebody puts it again.
     assert two.match(both) == 500 and two.match(theirs) == 500
     assert two.put(both, [b"2"] * 500) == [True] * 500

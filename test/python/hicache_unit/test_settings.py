@@ -84,7 +84,7 @@ def test_foreign_keys_pass_with_a_word_about_the_nearest(caplog: pytest.LogCaptu
     extra = {"backend_name": "x", "interface_v1": 1, "op_timout": 3, "vnodes": None, "mode": "p2p"}
     with caplog.at_level(logging.WARNING):
         settings = node_settings(extra, Instance())
-    assert set(settings) == {"mode", "global_segment_size"}
+    assert set(settings) == {"mode", "global_segment_size", "disk_size"}
     assert [record.getMessage() for record in caplog.records] == [
         'extra config: unknown setting "op_timout"; did you mean "op_timeout"?; ignored'
     ]
