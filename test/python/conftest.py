@@ -23,6 +23,12 @@ DEADLINE_S = 30.0
 PEER = Path(__file__).parent / "peer.py"
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A test that is run again is not silent about why."""
+    if report.outcome == "rerun":  # type: ignore[comparison-overlap]
+        print(f"\n{report.nodeid} is run again:\n{report.longreprtext}", file=sys.stderr)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
+from conftest import wait_until
 
+import peercache
 from hicache.fake_sglang import FACTORY_KEYS, FakeSGLang
 from hicache.pools import PoolDouble, group_of
 from hicache.tensors import TensorDouble, token_indices
@@ -90,6 +92,12 @@ class Controller:
         self.pools[name] = pool
         member = self.sglang.transfer(name).name
         self.store.register_mem_host_pool_v2(pool, member)
+
+    def wait_for_pool(self) -> None:
+        """Until all of the node's memory is there. What is put before evicts what
+        was put first as soon as the part that is there is full."""
+        node: peercache.Node = self.store._node
+        wait_until(lambda: not node.stats()["info"]["pool"]["registering"], "the whole pool")
 
     def close(self) -> None:
         with within(CLOSE_S, "close"):

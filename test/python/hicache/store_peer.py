@@ -30,6 +30,7 @@ def main() -> None:
     kv = make_pool(options.pop("pool", "mha-page_first"))
     with installed(BY_NAME[version]) as sglang:
         controller = Controller(sglang, {"kv": kv}, extra, **options)
+        controller.wait_for_pool()
         answer("ready")
         for line in sys.stdin:
             verb, *args = json.loads(line)

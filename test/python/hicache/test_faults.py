@@ -124,6 +124,7 @@ def test_nothing_is_written_after_a_get_has_returned(
 
 def test_nothing_is_read_after_a_set_has_returned(attach: Attach) -> None:
     store = attach(big_pool(), extra={"global_segment_size": "64mb", "region_size": "16mb"})
+    store.wait_for_pool()
     for i in range(10):
         keys = page_hashes(8, str(i))
         assert store.put(keys, range(8)) == [True] * 8
@@ -160,7 +161,8 @@ def test_three_timeouts_open_the_breaker_for_a_second(
         assert all(peer.ask("put", keys, [0, 1]))
     store = attach(extra={**SERVED, "op_timeout": 0.1, "member_ttl": 20})
     own = page_hashes(2, "own")
-    assert store.put(own, [4, 5]) == [True, True]
+    # A tenth of a second is short for the first put of a busy machine.
+    wait_until(lambda: store.put(own, [4, 5]) == [True, True], "the own pages")
 
     def all_came() -> bool:
         return all(store.fetch(keys, [0, 1]) == 2 for keys in theirs)
