@@ -130,6 +130,20 @@ void pc_paths_greeted(struct pc_peer *peer, const struct pc_msg_hello *hello)
     attach(peer);
 }
 
+/* Loud once: it is tried again for as long as somebody wants to read there. */
+static void tried_in_vain(const struct pc_peer *peer, peercache_status_t why)
+{
+    if (peer->reattach_ns == 0) {
+        PC_WARN("net",
+                "no one-sided reads from %s for now: its memory cannot be "
+                "reached (%s)",
+                peer->member.id.text, peercache_strerror(why));
+    } else {
+        PC_DEBUG("net", "the memory of %s still cannot be reached (%s)",
+                 peer->member.id.text, peercache_strerror(why));
+    }
+}
+
 void pc_paths_attached(void *arg, void *peer_arg,
                        const struct pc_fabric_path *path)
 {
@@ -144,9 +158,12 @@ void pc_paths_attached(void *arg, void *peer_arg,
                                                 "(emulated) ")
                               : "",
                 "served", path->carrier);
-    } else {
+    } else if (path->status != PEERCACHE_PEER_FAILED) {
         PC_INFO("net", "bytes from %s: served (%s)", peer->member.id.text,
                 peercache_strerror(path->status));
+    } else {
+        tried_in_vain(peer, path->status);
+        pc_paths_break(peer);
     }
     peers->up.path_changed(peers->up.arg, peer);
 }
@@ -155,9 +172,18 @@ void pc_paths_failed(void *arg, void *peer_arg, peercache_status_t why)
 {
     struct pc_peers *peers = arg;
     struct pc_peer *peer = peer_arg;
-    PC_INFO("net", "one-sided way to %s failed: %s", peer->member.id.text,
-            peercache_strerror(why));
-    pc_paths_break(peer);
+    if (peer->path.can_get) {
+        PC_INFO("net", "one-sided way to %s failed: %s", peer->member.id.text,
+                peercache_strerror(why));
+        pc_paths_break(peer);
+    } else {
+        tried_in_vain(peer, why);
+        /* While it is detached nothing new of it can be mapped, which is the
+         * better way where it is allowed. */
+        if (peers->needs_gets) {
+            pc_paths_break(peer);
+        }
+    }
     peers->up.path_changed(peers->up.arg, peer);
 }
 

@@ -121,6 +121,7 @@ struct pc_peers
     /* What we say of ourselves; regions and fabric are added as they come. */
     struct pc_msg_hello self;
     uint64_t connect_timeout_ns;
+    bool needs_gets; /* Nothing but one-sided reads is allowed. */
     struct pc_list peers;
     struct pc_list owing; /* Those that a tick looks at. */
     struct pc_map by_incarnation;

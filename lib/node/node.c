@@ -515,6 +515,7 @@ static peercache_status_t bring_up(struct peercache_node *node,
     fill_hello(node, &hello);
     pc_peers_init(&node->peers, &node->engine, &node->mappings, &hello,
                   node->settings.connect_timeout_ns, &up);
+    node->peers.needs_gets = node->settings.read_mode == PC_READ_MODE_ONE_SIDED;
     pc_peers_start(&node->peers);
     node->peers_up = true;
     pc_ring_unref(node->ring);

@@ -50,11 +50,14 @@ struct pc_fabric_get
  * can_map and can_get. */
 struct pc_fabric_path
 {
-    peercache_status_t status; /* VERSION, UNREACHABLE: no path, be served. */
-    bool can_map;              /* rkey_map works: same host, shared memory. */
-    bool can_get;              /* get works. */
-    bool native;               /* get runs without the owner's CPU. */
-    char carrier[64];          /* "sysv", "rc_mlx5/mlx5_0", "sysv tcp/lo". */
+    /* VERSION, UNREACHABLE: no path, be served. PEER_FAILED: there should be
+     * one, but it brought nothing, or wrong bytes; to be tried again after a
+     * detach. */
+    peercache_status_t status;
+    bool can_map;     /* rkey_map works: same host, shared memory. */
+    bool can_get;     /* get works. */
+    bool native;      /* get runs without the owner's CPU. */
+    char carrier[64]; /* "sysv", "rc_mlx5/mlx5_0", "sysv tcp/lo". */
 };
 
 enum pc_fabric_mem_use {
@@ -104,9 +107,10 @@ struct pc_fabric_params
      * replaces the first. Nothing comes while a peer does not answer. */
     void (*attached)(void *arg, void *peer_arg,
                      const struct pc_fabric_path *path);
-    /* A peer's way for gets failed; its posted gets complete by themselves,
-     * and the peer must be detached. Comes once, and only after a path with
-     * can_get. Mappings stay readable until their rkey is released. */
+    /* A peer's way for gets failed, or, if the last path had can_map alone,
+     * there should be one and it was tried in vain; posted gets complete by
+     * themselves. Comes once, after a path that is OK. There is no other try
+     * before a detach; mappings stay readable until their rkey is released. */
     void (*peer_failed)(void *arg, void *peer_arg, peercache_status_t why);
 };
 

@@ -972,7 +972,7 @@ static void another_version_of_ucx_still_maps(void **state)
     fabric_bench_close(&bench);
 }
 
-static void an_owner_that_is_gone_is_unreachable(void **state)
+static void an_owner_that_is_gone_is_a_way_that_failed(void **state)
 {
     struct fabric_bench bench;
     struct owner owner;
@@ -989,7 +989,7 @@ static void an_owner_that_is_gone_is_unreachable(void **state)
                                                 &bench, &bench.peer),
                      PEERCACHE_OK);
     FABRIC_WAIT(&bench, bench.n_attached > 0);
-    assert_int_equal(bench.path.status, PEERCACHE_UNREACHABLE);
+    assert_int_equal(bench.path.status, PEERCACHE_PEER_FAILED);
     assert_int_equal(bench.n_failed, 0);
     fabric_bench_close(&bench);
     pc_free((void *)(uintptr_t)blob.data);
@@ -1085,7 +1085,7 @@ static int verbs_main(const struct pc_fabric_ops *ops, bool only_processes)
         CASE(memory_is_registered_by_others_during_gets),
         CASE(loading_leaves_signals_environment_and_stdout_alone),
         CASE(another_version_of_ucx_still_maps),
-        CASE(an_owner_that_is_gone_is_unreachable),
+        CASE(an_owner_that_is_gone_is_a_way_that_failed),
     };
 #undef CASE
     int failed = only_processes ? 0 : fabric_suite_run(&fixtures[0]);
@@ -1141,7 +1141,7 @@ int main(int argc, char **argv)
         CASE(loading_leaves_signals_environment_and_stdout_alone),
         CASE(without_ucx_tcp_no_socket_is_opened),
         CASE(another_version_of_ucx_still_maps),
-        CASE(an_owner_that_is_gone_is_unreachable),
+        CASE(an_owner_that_is_gone_is_a_way_that_failed),
         CASE(a_region_that_is_gone_is_not_mapped),
         CASE(a_missing_module_is_a_clear_answer),
         CASE(an_unknown_device_leaves_the_fabric_without_gets),

@@ -319,6 +319,74 @@ static void segments_of_others_stay(void **state)
     assert_int_equal(shmctl(ids[1], IPC_RMID, NULL), 0);
 }
 
+/* A process that dies between its note and the use of its segment. */
+static int die_making(size_t noted, size_t len)
+{
+    int pipes[2];
+    int id = -1;
+    int status;
+    assert_int_equal(pipe(pipes), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct pc_ucx_ledger ledger;
+        host_is_child();
+        pc_ucx_ledger_open(&ledger);
+        pc_ucx_ledger_begin(&ledger, noted);
+        id = shmget(IPC_PRIVATE, len, IPC_CREAT | 0660);
+        _exit(ledger.fd < 0 ||
+              write(pipes[1], &id, sizeof(id)) != (ssize_t)sizeof(id));
+    }
+    assert_int_equal(read(pipes[0], &id, sizeof(id)), sizeof(id));
+    close(pipes[0]);
+    close(pipes[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0 && id >= 0);
+    return id;
+}
+
+/* A node starts where our process numbers cannot be seen. */
+static void start_once_elsewhere(void)
+{
+    int status;
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL,
+                               NULL, NULL);
+    if (pid < 0) {
+        skip();
+    }
+    if (pid == 0) {
+        const struct pc_fabric_ops *ops;
+        host_is_child();
+        struct pc_fabric *fabric = fabric_open(&ops);
+        if (fabric != NULL) {
+            ops->close(fabric);
+        }
+        _exit(fabric == NULL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void a_segment_of_an_unseen_maker_goes_by_its_length_only(void **state)
+{
+    (void)state;
+    if (!is_alone) {
+        skip(); /* Others see these processes, and may clean up. */
+    }
+    int any = die_making(0, (size_t)1 << 20);
+    start_once_elsewhere();
+    assert_true(segment_exists(any));
+    assert_int_equal(shmctl(any, IPC_RMID, NULL), 0);
+    /* Whoever sees that it was its maker needs no length, */
+    any = die_making(0, (size_t)1 << 20);
+    start_once();
+    assert_false(segment_exists(any));
+    /* and who does not see it knows the length of a pool. */
+    int pool = die_making(LEN, LEN);
+    start_once_elsewhere();
+    assert_false(segment_exists(pool));
+}
+
 /* ---- Killed at random ---------------------------------------------------- */
 
 /* Starts and ends nodes until it is killed. */
@@ -411,6 +479,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_segment_of_a_killed_container_is_removed),
         cmocka_unit_test(a_living_maker_is_left_to_finish),
         cmocka_unit_test(segments_of_others_stay),
+        cmocka_unit_test(a_segment_of_an_unseen_maker_goes_by_its_length_only),
         cmocka_unit_test(nothing_stays_of_nodes_that_are_killed_at_any_time),
         cmocka_unit_test(a_broken_ledger_goes_and_does_no_harm),
         cmocka_unit_test(empty_files_of_ucx_go_when_they_are_old),

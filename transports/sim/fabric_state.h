@@ -6,6 +6,7 @@
  * only those who mapped it before can still read it.
  *
  *  attach ─► PROBING ─(the peer's host answers)─► KNOWN ─(its end)─► FAILED
+ *               │ └─(it should, and nothing comes)──────────────────────┤
  *               └──────────────┬─────────────────────┴─────────────────┘
  *                           detach ─► DETACHING ─(no get left)─► freed
  */

@@ -398,6 +398,16 @@ void pc_sim_set_gets(struct pc_sim_host *host, bool can_get)
     host->can_get = can_get;
 }
 
+void pc_sim_set_bad_tries(struct pc_sim_host *host, unsigned n)
+{
+    host->n_bad_tries = n;
+}
+
+unsigned pc_sim_bad_tries(const struct pc_sim_host *host)
+{
+    return host->n_bad_tries;
+}
+
 void pc_sim_set_fabric_version(struct pc_sim_host *host, uint32_t version)
 {
     host->fabric_version = version;

@@ -49,12 +49,34 @@ static void schedule(struct pc_fabric_peer *peer, uint64_t rounds)
 
 /* ---- What happens to a peer ---------------------------------------------- */
 
-/* Its answer has come: there is a way for gets, or there is none. */
-static void answer(struct pc_fabric_peer *peer, const struct pc_sim_host *owner)
+/* There should be a way for gets, but it brings nothing. */
+static void try_in_vain(struct pc_fabric_peer *peer,
+                        const struct pc_sim_host *owner)
 {
     const struct pc_sim_host *reader = peer->fabric->host;
-    peer->state = PC_SIM_KNOWN;
+    peer->state = PC_SIM_FAILED;
+    if (peer->can_map) {
+        peer->tells_failed = true;
+    } else {
+        peer->path.status = PEERCACHE_PEER_FAILED;
+        peer->tells_path = true;
+    }
+    pc_sim_trace(reader->sim, "%s tries a way to %s in vain", reader->name,
+                 owner->name);
+    pc_sim_peer_notify(peer);
+}
+
+/* Its answer has come: there is a way for gets, or there is none. */
+static void answer(struct pc_fabric_peer *peer, struct pc_sim_host *owner)
+{
+    const struct pc_sim_host *reader = peer->fabric->host;
     bool can_get = reader->can_get && owner->can_get;
+    if (can_get && owner->n_bad_tries > 0) {
+        owner->n_bad_tries--;
+        try_in_vain(peer, owner);
+        return;
+    }
+    peer->state = PC_SIM_KNOWN;
     if (!can_get && peer->can_map) {
         return; /* That has been told. */
     }
@@ -91,7 +113,7 @@ static void peer_event(struct pc_sim_event *event)
     struct pc_fabric_peer *peer =
         PC_CONTAINER_OF(event, struct pc_fabric_peer, event);
     const struct pc_sim_host *reader = peer->fabric->host;
-    const struct pc_sim_host *owner = pc_sim_peer_host(peer);
+    struct pc_sim_host *owner = pc_sim_peer_host(peer);
 
     switch (peer->state) {
     case PC_SIM_PROBING:

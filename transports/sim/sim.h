@@ -155,6 +155,10 @@ bool pc_sim_host_is_running(const struct pc_sim_host *host);
 void pc_sim_set_slow(struct pc_sim_host *host, uint64_t slow_ns);
 /* Whether gets from and by it work (true); for attaches from then on. */
 void pc_sim_set_gets(struct pc_sim_host *host, bool can_get);
+/* The next n times that somebody tries the way for gets to it, nothing comes
+ * back; how many of them are left. */
+void pc_sim_set_bad_tries(struct pc_sim_host *host, unsigned n);
+unsigned pc_sim_bad_tries(const struct pc_sim_host *host);
 /* Of fabrics that it opens from then on (1). */
 void pc_sim_set_fabric_version(struct pc_sim_host *host, uint32_t version);
 

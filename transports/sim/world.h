@@ -86,6 +86,7 @@ struct pc_sim_host
     bool buried; /* Dead, and everything of it has ended. */
     bool frozen;
     bool can_get;
+    unsigned n_bad_tries;
     unsigned island;
     uint32_t fabric_version;
     uint64_t slow_ns;

@@ -132,7 +132,11 @@ static bool is_dead_maker(const struct look *look,
     if (page->pid_space == look->own.pid_space) {
         return page->pid == (uint64_t)maker;
     }
-    return maker == 0 || (kill(maker, 0) != 0 && errno == ESRCH);
+    if (maker == 0) {
+        /* Of whom, nobody can say: only a length of its own tells. */
+        return page->len != 0;
+    }
+    return kill(maker, 0) != 0 && errno == ESRCH;
 }
 
 static bool is_left_behind(const struct look *look,

@@ -26,10 +26,10 @@ static void fail(struct pc_fabric_peer *peer, peercache_status_t why)
     if (peer->state == PC_UCX_READY) {
         peer->tell_failed = true;
     } else if (peer->state == PC_UCX_NEW || peer->state == PC_UCX_PROBING) {
-        PC_WARN("ucx", "no one-sided reads from a peer: its memory cannot be "
-                       "reached");
-        if (!peer->path.can_map) {
-            peer->path.status = PEERCACHE_UNREACHABLE;
+        if (peer->path.can_map) {
+            peer->tell_failed = true;
+        } else {
+            peer->path.status = PEERCACHE_PEER_FAILED;
             peer->tell_path = true;
         }
     } else {
