@@ -391,7 +391,7 @@ if [ $with_ci = yes ]; then
     stage wheels 480 setup
     stage sglang 900 setup
     stage sglang_file 300 sglang
-    stage sglang_pair 900 sglang
+    stage sglang_pair 960 sglang
     stage asan 900 setup
     stage asan_ucx 600 asan
     stage tsan 900 setup

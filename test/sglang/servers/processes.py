@@ -20,6 +20,11 @@ class StepError(Exception):
     """A step did not end as it must; the text says which and how."""
 
 
+class LateError(StepError):
+    """All that was seen was right, but came too late: on a busy machine that
+    proves nothing, and the case may run once more when nothing else does."""
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on just now."""
     with socket.socket() as sock:
@@ -28,12 +33,12 @@ def free_port() -> int:
 
 
 def wait_for(what: str, seconds: float, ready: Callable[[], bool], every: float = 0.1) -> float:
-    """Ask until `ready()` holds. Returns the seconds it took; StepError when
+    """Ask until `ready()` holds. Returns the seconds it took; LateError when
     `seconds` have passed."""
     begin = time.monotonic()
     while not ready():
         if time.monotonic() - begin > seconds:
-            raise StepError(f"{what}: not within {seconds:g} s")
+            raise LateError(f"{what}: not within {seconds:g} s")
         time.sleep(every)
     return time.monotonic() - begin
 

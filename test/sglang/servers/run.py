@@ -3,7 +3,8 @@
     python run.py [--cases NAME,...] [--python PATH] [--path FOLDER]... [--logs FOLDER]
 
 Prints a line per case and at the end `servers: ok ...` or `servers: FAILED ...`;
-the exit status is 0 or 1. What each case shows is in steps.py. The interpreter
+the exit status is 0 or 1. A case in which something was late, and nothing wrong, runs
+once more at the end, alone (`RERUN ...`). What each case shows is in steps.py. The interpreter
 given (this one by default) has SGLang 0.5.23; `--path` folders, such as one with
 the package under test, come first on PYTHONPATH, after the shims for a CPU in
 ../shims. Two cores and 6 GB of memory are enough.
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,28 +26,44 @@ from typing import Optional
 
 import tiny_model
 from cases import CASES, Case
-from processes import StepError, free_port
+from processes import LateError, StepError, free_port
 from server import Setup
 from steps import Proof
 
 HERE = Path(__file__).resolve().parent
 # Longest time of a whole run; a single hang ends earlier, by its own deadline.
-TOTAL_S = 600.0
+TOTAL_S = 840.0
 
 
 @dataclass
 class Result:
+    """One case, and how far it is. Starting a server takes all of two cores, so
+    the next case starts its servers while this one starts one again; nothing
+    whose time counts runs beside a start, and nothing of two cases at once."""
+
     case: Case
+    # In front of the names of its logs.
+    name: str
     # Steps that were right, and their seconds.
     done: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     error: str = ""
+    # The error is that something was late.
+    late: bool = False
     seconds: float = 0.0
-    # The next case may start its servers.
+    # Its first servers are up; or it has ended, as with the next two.
+    up: threading.Event = field(default_factory=threading.Event)
+    # The next case may start its servers,
     half: threading.Event = field(default_factory=threading.Event)
+    # and may go on.
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or "end" not in self.done
 
     def line(self) -> str:
-        text = f"{self.case.name}: " + (f"FAILED {self.error}" if self.error else "ok")
+        text = f"{self.name}: " + (f"FAILED {self.error}" if self.error else "ok")
         if self.notes:
             text += f"; {'; '.join(self.notes)}"
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.done.items())
@@ -54,81 +71,110 @@ class Result:
 
 
 class Runner:
-    """Runs the cases, each in a thread. Their first halves follow each other;
-    while one waits for its restarted server the next may start its own."""
+    """Runs the cases, each in a thread."""
 
     def __init__(self, setup: Setup, file_backend: bool) -> None:
         self.setup = setup
         self.file_backend = file_backend
         self.print_lock = threading.Lock()
         self.proofs: list[Proof] = []
+        self.threads: list[threading.Thread] = []
         self.stopped = False
 
     def say(self, text: str) -> None:
         with self.print_lock:
             print(text, flush=True)
 
-    def _proof(self, case: Case) -> Proof:
+    def _proof(self, result: Result) -> Proof:
         discovery = f"127.0.0.1:{free_port()}"
         if self.file_backend:
-            proof = Proof(case.name, self.setup, case.file_launch(), None)
+            proof = Proof(result.name, self.setup, result.case.file_launch(), None)
         else:
-            proof = Proof(case.name, self.setup, case.launch(discovery), discovery)
+            proof = Proof(result.name, self.setup, result.case.launch(discovery), discovery)
         self.proofs.append(proof)
         return proof
 
     @staticmethod
-    def _steps(proof: Proof, result: Result) -> None:
-        for step in (
-            proof.start,
+    def _do(result: Result, *steps: Callable[[], None]) -> None:
+        for step in steps:
+            begin = time.monotonic()
+            step()
+            name = step.__name__.replace("step_", "")
+            result.done[name] = time.monotonic() - begin
+
+    def _steps(
+        self, proof: Proof, result: Result, before: Optional[Result], after: Optional[Result]
+    ) -> None:
+        self._do(result, proof.start)
+        result.up.set()
+        if before is not None:
+            before.ended.wait()
+        self._do(
+            result,
             proof.step_share,
             proof.step_meaning,
             proof.step_extend,
             proof.step_flush,
             proof.step_bystander_dies,
-            result.half.set,
-            proof.step_restart,
-            proof.step_clear,
-            proof.step_holder_dies,
-            proof.end,
-        ):
-            begin = time.monotonic()
-            step()
-            if step != result.half.set:
-                name = step.__name__.replace("step_", "")
-                result.done[name] = time.monotonic() - begin
+            proof.step_b_dies,
+        )
+        result.half.set()
+        self._do(result, proof.restart)
+        if after is not None:
+            after.up.wait()
+        self._do(result, proof.step_again, proof.step_clear, proof.step_holder_dies, proof.end)
 
-    def run(self, result: Result, before: Optional[Result]) -> None:
-        """One case from start to end, once the one before has had its half; the
-        result is filled, nothing is raised."""
+    def run_all(self, results: Sequence[Result], until: float) -> None:
+        """The cases, as Result says."""
+        threads = []
+        for before, result, after in zip([None, *results], results, [*results[1:], None]):
+            thread = threading.Thread(target=self.run, args=(result, before, after), daemon=True)
+            thread.start()
+            threads.append(thread)
+        self.threads += threads
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def run(
+        self, result: Result, before: Optional[Result] = None, after: Optional[Result] = None
+    ) -> None:
+        """One case from start to end, between two others; the result is filled,
+        nothing is raised."""
         if before is not None:
             before.half.wait()
         if self.stopped:
             result.error = "not run"
-            result.half.set()
-            return
-        proof = self._proof(result.case)
+        else:
+            self._run(result, before, after)
+            self.say(result.line())
+        for event in (result.up, result.half, result.ended):
+            event.set()
+
+    def _run(self, result: Result, before: Optional[Result], after: Optional[Result]) -> None:
+        proof = self._proof(result)
         begin = time.monotonic()
         try:
-            self._steps(proof, result)
+            self._steps(proof, result, before, after)
         except StepError as error:
             result.error = str(error)
+            result.late = isinstance(error, LateError)
         except Exception as error:  # A bug of the driver must fail the case, too.
             result.error = f"{type(error).__name__}: {error}"
+            result.late = isinstance(error, TimeoutError)
         finally:
             result.seconds = time.monotonic() - begin
             result.notes = proof.notes
-            result.half.set()
             if result.error and not self.stopped:
                 self.say(proof.tails())
             proof.kill_all()
-        self.say(result.line())
 
     def stop(self) -> None:
         """End every process of every case, now."""
         self.stopped = True
         for proof in self.proofs:
             proof.kill_all()
+        for thread in self.threads:
+            thread.join(30)
 
 
 def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -173,24 +219,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     setup = _setup(options)
     signal.signal(signal.SIGTERM, _end_by_signal)
     wanted = options.cases.split(",")
-    results = [Result(case) for case in CASES if case.name in wanted]
+    results = [Result(case, case.name) for case in CASES if case.name in wanted]
     runner = Runner(setup, options.file_backend)
     print(f"logs: {setup.logs}", flush=True)
     begin = time.monotonic()
-    threads = []
+    until = begin + TOTAL_S
     try:
-        for before, result in zip([None, *results], results):
-            thread = threading.Thread(target=runner.run, args=(result, before), daemon=True)
-            thread.start()
-            threads.append(thread)
-        for thread in threads:
-            thread.join(max(0.0, TOTAL_S - (time.monotonic() - begin)))
+        runner.run_all(results, until)
+        for i, result in enumerate(results):
+            if result.late and time.monotonic() < until:
+                runner.say(f"RERUN {result.name}, alone: {result.error}")
+                results[i] = Result(result.case, f"{result.name}-second")
+                runner.run_all([results[i]], until)
     finally:
         runner.stop()
-    for thread in threads:
-        thread.join(30)
     seconds = time.monotonic() - begin
-    failed = [r.case.name for r in results if r.error or "end" not in r.done]
+    failed = [result.name for result in results if result.failed]
     if failed:
         print(f"servers: FAILED {', '.join(failed)} of {len(results)} cases, {seconds:.0f} s")
         return 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from processes import Child, StepError, free_port
+from processes import Child, LateError, StepError, free_port
 
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 PAGE_TOKENS = 16
@@ -150,7 +150,7 @@ class Server:
         begin = time.monotonic()
         while not self.up():
             if time.monotonic() - begin > seconds:
-                raise StepError(f"{self.name}: not up within {seconds:g} s")
+                raise LateError(f"{self.name}: not up within {seconds:g} s")
             time.sleep(0.5)
 
     def ask(self, prompt: Sequence[int], seconds: float = ANSWER_S) -> Answer:

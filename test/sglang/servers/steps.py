@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from bystander import Bystander
-from processes import StepError, wait_for
+from processes import LateError, StepError, wait_for
 from server import END_S, PAGE_TOKENS, Answer, Launch, Server, Setup
 from tiny_model import VOCAB
 
@@ -32,6 +32,8 @@ LOGPROB_ERROR = 1e-3
 # Longest answer while a member dies and after it: the store's longest waits
 # (0.5 s for exists, 2 s for a get), and some for two busy cores.
 USUAL_S = 6.0
+# The shortest of the store's waits, after which it answers a miss.
+MISS_S = 0.5
 # From the death of a member until nobody asks it any more: member_ttl is 6 s.
 OUTAGE_S = 9.0
 GONE_S = 20.0
@@ -55,6 +57,11 @@ def check(holds: bool, text: str) -> None:
         raise StepError(text)
 
 
+def in_time(what: str, seconds: float) -> None:
+    if seconds > USUAL_S:
+        raise LateError(f"{what} took {seconds:.1f} s")
+
+
 def same(what: str, answer: Answer, truth: Answer) -> None:
     """The text of `answer` is that of `truth`, which was computed without cache."""
     check(
@@ -66,11 +73,15 @@ def same(what: str, answer: Answer, truth: Answer) -> None:
 
 
 def cached(what: str, answer: Answer, *, device: int = 0, storage: int = 0) -> None:
-    """So many tokens came from there, and none from anywhere else."""
-    check(
-        (answer.device, answer.storage, answer.cached) == (device, storage, device + storage),
-        f"{what}: {answer}; expected device {device}, storage {storage}",
-    )
+    """So many tokens came from there, and none from anywhere else. Nothing from
+    the storage, in an answer that took as long as the store waits, is late."""
+    found = (answer.device, answer.storage, answer.cached)
+    if found == (device, storage, device + storage):
+        return
+    text = f"{what}: {answer}; expected device {device}, storage {storage}"
+    if found == (device, 0, device) and answer.seconds >= MISS_S:
+        raise LateError(text)
+    raise StepError(text)
 
 
 class Proof:
@@ -103,7 +114,7 @@ class Proof:
         self.a.wait_up()
         self.b.wait_up()
         if self.bystander is not None:
-            self.bystander.wait_members(3, 15)
+            self.bystander.wait_members(3, 30)
 
     def end(self) -> None:
         """Who still runs leaves when asked to. No storage thread met an exception,
@@ -212,7 +223,7 @@ class Proof:
         self.notes.append(
             f"bystander killed: {hits} hits in {count}, slowest answer {slowest:.1f} s"
         )
-        check(slowest <= USUAL_S, f"an answer took {slowest:.1f} s while the bystander died")
+        in_time("an answer while the bystander died", slowest)
         prompt, truth = self.truth(self.a)
         self.fetched("B after the bystander's death", self.b, prompt, truth)
 
@@ -237,15 +248,20 @@ class Proof:
             slowest = max(slowest, truth.seconds, answer.seconds)
         return count, hits, slowest
 
-    def step_restart(self) -> None:
-        """B is killed and started again; A notices nothing, and the new B takes
-        from A's storage what the old one had computed there."""
+    def step_b_dies(self) -> None:
+        """B is killed, and A notices nothing."""
         self.b.child.kill()
         answer = self.a.ask(self.truths[0][0])
         same("A after B was killed", answer, self.truths[0][1])
-        check(answer.seconds <= USUAL_S, f"A took {answer.seconds:.1f} s after B was killed")
+        in_time("A's answer after B was killed", answer.seconds)
+
+    def restart(self) -> None:
+        """B is started again."""
         self.b = self._server("b-again")
         self.b.wait_up()
+
+    def step_again(self) -> None:
+        """The new B takes from A's storage what the old one had computed there."""
         self.fetched("B again", self.b, *self.truths[0])
 
     def step_clear(self) -> None:
@@ -281,7 +297,7 @@ class Proof:
             stored = self.b.metric(STORED_METRIC) + STORED
             answer = self.b.ask(prompt)
             same(what, answer, truth)
-            check(answer.seconds <= USUAL_S, f"{what}: {answer.seconds:.1f} s")
+            in_time(what, answer.seconds)
             if answer.storage == 0:
                 break
             check(time.monotonic() < deadline, f"{what}: {answer}")

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 DRIVER = Path(__file__).resolve().parent / "run.py"
-# The driver ends everything by itself within ten minutes.
-LIMIT_S = 700
+# The driver ends everything by itself within fourteen minutes.
+LIMIT_S = 880
 
 
+# The driver itself runs again what was late: that case, and not all four.
+@pytest.mark.flaky(reruns=0)
 def test_what_one_server_computed_the_other_takes_from_the_storage(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
