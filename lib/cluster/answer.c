@@ -39,15 +39,26 @@ static struct pc_member *reserve_scratch(const struct pc_cluster *cluster,
     return c->scratch;
 }
 
+/* Whether members belong into a difference: they changed after a moment. With
+ * former views also those that have ended: such views name them, the hash of
+ * the table is silent about them, and an end that the asker never hears of
+ * would leave it asking for them, and telling them, while the views stay. */
+static bool is_different(const struct pc_cluster *c, size_t at,
+                         uint64_t changed, bool with_ended)
+{
+    return c->watches[at].changed > changed ||
+           (with_ended && !pc_table_is_live(c, at));
+}
+
 /* The changes after one moment; false: there are none, or no memory. */
 static bool fill_difference(const struct pc_cluster *c,
-                            const struct moment *moment,
+                            const struct moment *moment, bool with_ended,
                             struct pc_msg_table *table)
 {
     size_t n = 0;
     struct pc_member *scratch = reserve_scratch(c, c->n_members);
     for (size_t i = 0; i < c->n_members && scratch != NULL; i++) {
-        if (c->watches[i].changed > moment->changed) {
+        if (is_different(c, i, moment->changed, with_ended)) {
             scratch[n++] = c->members[i];
         }
     }
@@ -62,12 +73,12 @@ static bool fill_difference(const struct pc_cluster *c,
 
 /* All members, or those that changed since the asker's table was ours too. */
 static void fill_members(const struct pc_cluster *c, uint64_t asker_table,
-                         struct pc_msg_table *table)
+                         bool with_ended, struct pc_msg_table *table)
 {
     size_t n_moments = c->n_moments < HISTORY_MAX ? c->n_moments : HISTORY_MAX;
     for (size_t m = 0; m < n_moments && asker_table != 0; m++) {
         if (c->history[m].table == asker_table) {
-            if (fill_difference(c, &c->history[m], table)) {
+            if (fill_difference(c, &c->history[m], with_ended, table)) {
                 return;
             }
             break;
@@ -80,16 +91,18 @@ static void fill_members(const struct pc_cluster *c, uint64_t asker_table,
 static void fill_table(const struct pc_cluster *cluster, uint64_t asker_view,
                        uint64_t asker_table, struct pc_msg_table *table)
 {
+    bool with_former = asker_view == 0 || cluster->is_sharing ||
+                       !pc_views_is_known(cluster, asker_view);
+    struct moment now = {cluster->table_hash, cluster->n_changes};
     table->view = cluster->view_hash;
     table->table = cluster->table_hash;
     pc_load_tell(cluster, table);
-    if (asker_table == cluster->table_hash) {
+    if (asker_table != cluster->table_hash) {
+        fill_members(cluster, asker_table, with_former, table);
+    } else if (!with_former || !fill_difference(cluster, &now, true, table)) {
         table->same = true;
-    } else {
-        fill_members(cluster, asker_table, table);
     }
-    if (asker_view == 0 || cluster->is_sharing ||
-        !pc_views_is_known(cluster, asker_view)) {
+    if (with_former) {
         table->former = (struct pc_msg_view *)cluster->former_views;
         table->n_former = (uint32_t)cluster->n_former;
     }

@@ -13,6 +13,7 @@
 #define PARKED_NS (60 * PC_S)
 
 static void send_next(struct pc_outbox *box);
+static bool follow_owner(struct pc_outbox *box);
 
 static struct pc_outbox_entry *entry_at(struct pc_outbox *box, size_t i)
 {
@@ -59,7 +60,10 @@ static void retry_now(struct pc_timer *timer, uint64_t now_ns)
     (void)now_ns;
     struct pc_outbox *box = PC_CONTAINER_OF(timer, struct pc_outbox, retry);
     box->waiting = false;
-    send_next(box);
+    /* What became of it may be known by now without a change of the view. */
+    if (follow_owner(box)) {
+        send_next(box);
+    }
 }
 
 static void pace_over(struct pc_timer *timer, uint64_t now_ns)
@@ -550,20 +554,65 @@ static bool may_come_back(const struct pc_outbox *box)
            member->incarnation == box->owner.incarnation;
 }
 
+static bool is_named(const struct pc_ring *ring, uint64_t incarnation)
+{
+    size_t n;
+    const struct pc_member *members = pc_ring_members(ring, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (members[i].incarnation == incarnation) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Nobody tells of it, and no view that is asked names it (any more): one that
+ * was known by another cluster's former view only. Nobody will ask it for
+ * records of ours. Unknown is not dead: while a view names it, it is told. */
+static bool is_forgotten(const struct pc_outbox *box)
+{
+    const struct peercache_node *node = box->node;
+    uint64_t who = box->owner.incarnation;
+    if (pc_cluster_find(node->cluster, who) != NULL ||
+        is_named(node->ring, who)) {
+        return false;
+    }
+    for (size_t i = 0; i < node->republish.n_bases; i++) {
+        if (is_named(node->republish.bases[i], who)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < node->n_former; i++) {
+        if (is_named(node->former[i].ring, who)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* False: its owner never comes back, and it is gone. */
+static bool follow_owner(struct pc_outbox *box)
+{
+    bool over = pc_node_is_over(box->node, &box->owner);
+    if ((over && !may_come_back(box)) || is_forgotten(box)) {
+        outbox_free(box);
+        return false;
+    }
+    if (over && !box->parked) {
+        park(box);
+    } else if (!over && box->parked) {
+        unpark(box);
+    }
+    return true;
+}
+
 void pc_fifo_view(struct peercache_node *node)
 {
     struct pc_list *at = node->publisher.outboxes.next;
     while (at != &node->publisher.outboxes) {
         struct pc_outbox *box = PC_CONTAINER_OF(at, struct pc_outbox, link);
         at = at->next;
-        bool over = pc_node_is_over(node, &box->owner);
-        if (over && !may_come_back(box)) {
-            outbox_free(box);
-        } else if (over && !box->parked) {
-            park(box);
-        } else if (!over && box->parked) {
-            unpark(box);
-        }
+        (void)follow_owner(box);
     }
 }
 

@@ -387,6 +387,53 @@ static void a_former_view_is_asked_until_all_have_moved(void **state)
     net_fini(&net);
 }
 
+/* Both 1 and 2 knew of 2's end before they met 0, whose table then has the same
+ * hash as that of 1: the dead are not in it. But the former view of 1 names 2.
+ */
+static void who_has_left_a_former_view(uint64_t seed)
+{
+    struct net net;
+    size_t n;
+    net_init(&net, 3, 2, seed);
+    for (unsigned i = 1; i < 3; i++) {
+        cut(&net, 0, i, true);
+    }
+    start(&net, 0);
+    start(&net, 1);
+    start(&net, 2);
+    run_net(&net, 5 * SECOND);
+    uint64_t gone = net.nodes[2].incarnation;
+    assert_true(view_has(&net, 1, 2));
+    assert_false(view_has(&net, 0, 1));
+    simple(&net, 2, PC_CLUSTER_LEAVE);
+    run_net(&net, SECOND);
+    assert_true(pc_cluster_is_dead(net.nodes[1].cluster, gone));
+    stop(&net, 2);
+    cut(&net, 0, 1, false);
+    run_net(&net, 2 * BEAT_NS);
+    assert_true(is_converged(&net));
+    const struct pc_msg_view *former =
+        pc_cluster_former(net.nodes[0].cluster, &n);
+    bool is_named = false;
+    for (size_t f = 0; f < n; f++) {
+        for (size_t i = 0; i < former[f].n_members; i++) {
+            is_named = is_named || former[f].members[i].incarnation == gone;
+        }
+    }
+    assert_true(is_named);
+    assert_true(pc_cluster_is_dead(net.nodes[0].cluster, gone));
+    net_fini(&net);
+}
+
+static void the_end_of_who_is_named_by_a_former_view_is_told_with_it(
+    void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        who_has_left_a_former_view(seed);
+    }
+}
+
 static void a_dead_republisher_holds_up_nothing(void **state)
 {
     (void)state;
@@ -684,6 +731,8 @@ int main(void)
         cmocka_unit_test(a_bad_path_to_a_master_costs_nobody_its_place),
         cmocka_unit_test(a_quiet_cluster_does_not_flap),
         cmocka_unit_test(a_former_view_is_asked_until_all_have_moved),
+        cmocka_unit_test(
+            the_end_of_who_is_named_by_a_former_view_is_told_with_it),
         cmocka_unit_test(a_dead_republisher_holds_up_nothing),
         cmocka_unit_test(a_third_partys_word_raises_no_dead),
         cmocka_unit_test(a_newer_node_with_our_id_silences_us),
