@@ -101,7 +101,7 @@ static void seal(struct promotion *p)
     pc_metrics_add(&node->metrics, PC_METRIC_PROMOTES, 1);
     /* Nobody waits for the owners: its readers have it from here, and others
      * find the record of the disk until then. */
-    (void)pc_publish_place(node, &pin.place);
+    pc_publish_unwaited(node, &pin.place);
     end(p, PEERCACHE_OK, &pin.place);
     pc_store_unpin(node->store, &pin);
 }

@@ -306,6 +306,15 @@ struct pc_publication *pc_publish_place(struct peercache_node *node,
     return p;
 }
 
+void pc_publish_unwaited(struct peercache_node *node,
+                         const struct pc_place *place)
+{
+    struct pc_publication *p = pc_publish_place(node, place);
+    if (p != NULL) {
+        publication_free_if_over(&node->publisher, p); /* All is ours. */
+    }
+}
+
 /* Whom a retract has gone to. */
 struct told
 {

@@ -60,6 +60,9 @@ void pc_publish_fini(struct peercache_node *node);
  * NULL when memory ran out (nothing was queued). */
 struct pc_publication *pc_publish_place(struct peercache_node *node,
                                         const struct pc_place *place);
+/* The same, of which nobody waits for the end. */
+void pc_publish_unwaited(struct peercache_node *node,
+                         const struct pc_place *place);
 /* The publication of a generation that is not settled yet; NULL: settled. */
 struct pc_publication *pc_publish_find(struct peercache_node *node,
                                        uint64_t generation);

@@ -431,10 +431,9 @@ static void bury(struct cluster *c, int i)
     pc_node_free(n->node);
 }
 
-void cluster_kill(struct cluster *c, int i)
+static void go(struct cluster *c, int i, enum mem_disk_crash how)
 {
     struct cluster_node *n = &c->nodes[i];
-    cluster_trace(c, "%s dies", cluster_name(i));
     c->lost_ns = cluster_now(c);
     pc_sim_kill(n->host);
     for (struct pc_list *at = c->ops.next; at != &c->ops; at = at->next) {
@@ -448,13 +447,28 @@ void cluster_kill(struct cluster *c, int i)
     }
     bury(c, i);
     if (n->disk != NULL) {
-        mem_disk_crash(n->disk, MEM_DISK_KILLED);
+        mem_disk_crash(n->disk, how);
     }
     c->acting = -1;
     n->node = NULL;
     n->state = CLUSTER_DOWN;
     n->frozen = false;
     cluster_reap(c);
+}
+
+void cluster_kill(struct cluster *c, int i)
+{
+    cluster_trace(c, "%s dies", cluster_name(i));
+    go(c, i, MEM_DISK_KILLED);
+}
+
+void cluster_power_off(struct cluster *c, int i, enum mem_disk_crash how)
+{
+    cluster_trace(c, "%s loses its power", cluster_name(i));
+    if (c->history != NULL) {
+        history_power_off(c->history, i);
+    }
+    go(c, i, how);
 }
 
 void cluster_freeze(struct cluster *c, int i)

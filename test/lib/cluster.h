@@ -87,7 +87,10 @@ struct cluster_op
     uint32_t flags;
     uint64_t timeout_ns;
     uint64_t started_ns, deadline_ns, ended_ns;
-    uint64_t slack_ns;            /* The most that the cluster had meanwhile. */
+    uint64_t slack_ns; /* The most that the cluster had meanwhile. */
+    uint64_t
+        *holders;    /* The history's: of a remove, nodes by bit, each word. */
+    uint64_t n_busy; /* Misses of its node for a busy disk, at its begin. */
     peercache_status_t *statuses; /* From the end on. */
     peercache_source_t *sources;
     size_t *lengths;
@@ -171,6 +174,8 @@ void cluster_add_disk(struct cluster *c, int i);
 /* As SIGTERM: begins to end; goes when it is idle. */
 void cluster_stop(struct cluster *c, int i);
 void cluster_kill(struct cluster *c, int i);
+/* Its machine loses power: its disk keeps what is said here. */
+void cluster_power_off(struct cluster *c, int i, enum mem_disk_crash how);
 /* A new incarnation with the old id, machine and settings. */
 void cluster_restart(struct cluster *c, int i);
 /* It gives up its ranges, for good, and goes on serving what it holds. */

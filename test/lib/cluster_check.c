@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include "cluster.h"
+#include "history.h"
 
 #include "store/store_int.h"
 
@@ -247,7 +248,7 @@ static void check_causes(struct cluster *c, const struct cluster_node *n)
         PC_METRIC_MISS_TIMED_OUT, PC_METRIC_MISS_NO_PATH,
         PC_METRIC_MISS_SIZE,      PC_METRIC_MISS_NOT_READY,
         PC_METRIC_MISS_CANCELED,  PC_METRIC_MISS_NO_MEMORY,
-        PC_METRIC_MISS_SHUTDOWN};
+        PC_METRIC_MISS_SHUTDOWN,  PC_METRIC_MISS_BUSY};
     struct pc_metrics *m = &n->node->metrics;
     uint64_t n_causes = 0;
     if (atomic_load(&n->node->n_ops) > 0) {
@@ -326,6 +327,20 @@ static const char *left_in_store(const struct cluster_node *n)
     return stats.n_dying != 0 ? "dying values" : NULL;
 }
 
+static const char *left_in_tier(const struct pc_tier *tier)
+{
+    if (tier == NULL) {
+        return NULL;
+    }
+    if (tier->promotions.n_used != 0) {
+        return "promotions";
+    }
+    if (tier->n_errands != 0 || pc_tier_pinned_bytes(tier) != 0) {
+        return "errands";
+    }
+    return atomic_load(&tier->n_writing) != 0 ? "writes" : NULL;
+}
+
 static const char *left_in_node(const struct cluster_node *n)
 {
     peercache_node_t *node = n->node;
@@ -351,7 +366,8 @@ static const char *left_in_node(const struct cluster_node *n)
         !pc_list_is_empty(&node->copy_queue)) {
         return "waiters";
     }
-    return left_in_store(n);
+    const char *left = left_in_tier(node->tier);
+    return left != NULL ? left : left_in_store(n);
 }
 
 static const char *left_here(struct cluster *c, int i)
@@ -413,6 +429,14 @@ static bool is_known(struct cluster_node *owner, const struct pc_place *place,
     return false;
 }
 
+/* What is known of a value that the directory is wrong about. */
+static void tell(struct cluster *c, struct pc_digest digest)
+{
+    if (c->history != NULL) {
+        history_tell(c->history, digest);
+    }
+}
+
 static void check_holder(struct cluster *c, struct cluster_node *holder)
 {
     struct pc_place places[64];
@@ -432,10 +456,14 @@ static void check_holder(struct cluster *c, struct cluster_node *holder)
                     holder_of(c, members[owners.index[k]].incarnation);
                 if (owner != NULL &&
                     !is_known(owner, &places[i], holder->incarnation)) {
+                    tell(c, places[i].digest);
                     cluster_fail(c,
-                                 "an owner does not know a value that %s "
-                                 "holds",
-                                 holder->node->self.id.text);
+                                 "%s does not know a value that %s holds%s, "
+                                 "generation %" PRIu64,
+                                 owner->node->self.id.text,
+                                 holder->node->self.id.text,
+                                 places[i].on_disk ? " on disk" : "",
+                                 places[i].generation);
                 }
             }
         }
@@ -459,11 +487,13 @@ static bool check_is_held(void *arg, const struct pc_record *record)
         (!pc_tier_held(holder->node, record->digest, &place) ||
          place.generation != record->generation ||
          place.on_disk != pc_record_is_on_disk(record))) {
+        tell(check->c, record->digest);
         cluster_fail(check->c,
-                     "%s still has a record of a value that %s gave "
-                     "up",
+                     "%s still has a record of a value that %s gave up, "
+                     "generation %" PRIu64 "%s",
                      check->owner->node->self.id.text,
-                     holder->node->self.id.text);
+                     holder->node->self.id.text, record->generation,
+                     pc_record_is_on_disk(record) ? " on disk" : "");
     }
     return true;
 }

@@ -345,6 +345,7 @@ void cluster_free_ops(struct cluster *c)
         free(op->statuses);
         free(op->sources);
         free(op->lengths);
+        free(op->holders);
         free(op);
     }
 }
@@ -419,6 +420,9 @@ struct cluster_op *cluster_begin(struct cluster *c,
     pc_list_push_back(&c->ops, &op->link);
     c->nodes[op->node].n_running++;
     op->number = ++c->counts.n_ops;
+    if (c->history != NULL) {
+        history_began(c->history, op);
+    }
     int before = c->acting;
     c->acting = op->node;
     pc_engine_refresh(&node->engine);

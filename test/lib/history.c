@@ -23,6 +23,7 @@ struct holder
     int node;
     uint64_t incarnation;
     uint64_t generation;
+    bool lost; /* It was given up since, and is on no disk. */
 };
 
 /* These holders have the value, as an owner has confirmed. */
@@ -40,6 +41,11 @@ struct history_word
     struct pc_digest digest;
     char word[WORD_LEN];
     uint64_t gone_ns; /* When a holder last gave it up. */
+    uint64_t lost_ns; /* When one last did, and not for a remove. */
+    uint64_t put_ns;  /* When a put of it last ended, */
+    unsigned n_puts;  /* and how many run. */
+    unsigned version; /* Of the last put that began. */
+    uint64_t removed; /* Nodes, by bit, that have confirmed a remove. */
     unsigned next;    /* Place of the next duty. */
     struct duty duties[DUTIES_MAX];
 };
@@ -119,10 +125,43 @@ static struct history_word *get_word(struct history *h, struct pc_digest digest,
     return &h->words[at];
 }
 
+/* Of an operation that has begun; its node may be gone. */
+static struct history_word *find_word(struct history *h, const char *text)
+{
+    for (size_t i = 0; i < h->n_words; i++) {
+        if (strcmp(h->words[i].word, text) == 0) {
+            return &h->words[i];
+        }
+    }
+    return NULL;
+}
+
 void history_note(struct history *h, const char *text)
 {
     struct history_event *event = add_event(h, -1);
     snprintf(event->text, sizeof(event->text), "%s", text);
+}
+
+/* Given up, but for its disk, which has it. */
+static bool stays_on_disk(const struct cluster_node *n,
+                          const struct pc_place *place, enum pc_gone why)
+{
+    struct pc_disk_place disk;
+    return why == PC_GONE_EVICTED && !place->on_disk &&
+           pc_tier_find(n->node, place->digest, &disk) &&
+           disk.length == place->length && disk.checksum == place->checksum;
+}
+
+/* From now on this node has no duty to have it. */
+static void lose(struct history_word *word, int node)
+{
+    for (unsigned d = 0; d < DUTIES_MAX; d++) {
+        struct duty *duty = &word->duties[d];
+        for (unsigned k = 0; k < duty->n_holders; k++) {
+            duty->holders[k].lost =
+                duty->holders[k].lost || duty->holders[k].node == node;
+        }
+    }
 }
 
 void history_gone(void *arg, const struct pc_place *place, enum pc_gone why)
@@ -138,8 +177,16 @@ void history_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     word->gone_ns = cluster_now(n->cluster);
     struct history_event *event = add_event(h, (int)(word - h->words));
     event->node = (int)(n - n->cluster->nodes);
-    snprintf(event->text, sizeof(event->text), "%s generation %" PRIu64,
-             whys[why], place->generation);
+    bool stays = stays_on_disk(n, place, why);
+    if (why != PC_GONE_REMOVED && !stays) {
+        word->lost_ns = word->gone_ns;
+    }
+    if (!stays) {
+        lose(word, event->node);
+    }
+    snprintf(event->text, sizeof(event->text), "%s%s generation %" PRIu64 "%s",
+             whys[why], place->on_disk ? " from disk" : "", place->generation,
+             stays ? ", but on disk" : "");
 }
 
 void history_step(struct history *h)
@@ -172,12 +219,22 @@ static void add_duty(struct history *h, struct history_word *word,
     }
 }
 
+/* In its pool, or announced on its disk. */
 static bool holds(struct cluster *c, int i, struct pc_digest digest,
                   struct pc_place *place)
 {
     const struct cluster_node *n = &c->nodes[i];
-    return n->state != CLUSTER_DOWN &&
-           pc_store_find(n->node->store, digest, false, place);
+    return n->state != CLUSTER_DOWN && pc_tier_held(n->node, digest, place);
+}
+
+/* Anywhere, announced or not. */
+static bool has_any(struct cluster *c, int i, struct pc_digest digest)
+{
+    struct pc_place place;
+    struct pc_disk_place disk;
+    return holds(c, i, digest, &place) ||
+           (c->nodes[i].state != CLUSTER_DOWN &&
+            pc_tier_find(c->nodes[i].node, digest, &disk));
 }
 
 /* Whether a shard has the record of this holder, generation and all. */
@@ -205,7 +262,9 @@ static void add_holder(struct cluster *c, struct duty *duty, int i,
 {
     if (duty->n_holders < HOLDERS_MAX) {
         duty->holders[duty->n_holders++] =
-            (struct holder){i, c->nodes[i].incarnation, generation};
+            (struct holder){.node = i,
+                            .incarnation = c->nodes[i].incarnation,
+                            .generation = generation};
     }
 }
 
@@ -334,7 +393,8 @@ static bool duty_holds(const struct history *h, const struct history_word *word,
         all = n->state == CLUSTER_UP && n->incarnation == holder->incarnation &&
               n->joined_ns <= duty->since_ns && is_well(h, n, since_ns) &&
               holds(c, holder->node, word->digest, &place) &&
-              place.generation == holder->generation;
+              place.length == duty->length && !holder->lost &&
+              (place.generation == holder->generation || n->disk != NULL);
     }
     return all;
 }
@@ -372,6 +432,14 @@ static const struct duty *find_duty(const struct history *h,
     return NULL;
 }
 
+/* Gets of a node for which a pool or a disk had no room, to the end of their
+ * time or before. */
+static uint64_t count_busy(struct cluster *c, int i)
+{
+    return cluster_metric(c, i, PC_METRIC_MISS_BUSY) +
+           cluster_metric(c, i, PC_METRIC_LATE_DISK);
+}
+
 static bool is_excused(const struct history *h, const struct cluster_op *op,
                        struct pc_digest digest, peercache_status_t status)
 {
@@ -380,8 +448,13 @@ static bool is_excused(const struct history *h, const struct cluster_op *op,
         !owners_are_well(h, op->node, digest, op->started_ns)) {
         return true;
     }
-    if (status != PEERCACHE_NOT_FOUND && op->timeout_ns < h->patience_ns) {
+    if (status != PEERCACHE_NOT_FOUND &&
+        (op->timeout_ns < h->patience_ns || h->disks_are_slow)) {
         return true; /* It had too little time to see all of it. */
+    }
+    if (op->verb == PC_VERB_GET &&
+        op->n_busy < count_busy(h->cluster, op->node)) {
+        return true;
     }
     return h->moves_excuse && (h->unsettled_ns >= op->started_ns ||
                                !cluster_is_settled(h->cluster));
@@ -427,8 +500,9 @@ static void tell_places(const struct history *h,
             pc_ring_owns(node->ring, word->digest, c->nodes[i].incarnation);
         if (holds(c, i, word->digest, &place)) {
             fprintf(stderr,
-                    "  %s holds generation %" PRIu64 ", length %" PRIu64 "\n",
-                    cluster_name(i), place.generation, place.length);
+                    "  %s holds%s generation %" PRIu64 ", length %" PRIu64 "\n",
+                    cluster_name(i), place.on_disk ? " on disk" : "",
+                    place.generation, place.length);
         }
         for (size_t r = 0; r < n && r < 32; r++) {
             int k = 0;
@@ -449,6 +523,15 @@ static void tell_places(const struct history *h,
     }
 }
 
+void history_tell(const struct history *h, struct pc_digest digest)
+{
+    int at = find_digest(h, digest);
+    if (at >= 0) {
+        tell(h, &h->words[at]);
+        tell_places(h, &h->words[at]);
+    }
+}
+
 /* Why the reader's node has missed so far, as its metrics say. */
 static void tell_causes(const struct history *h, int reader)
 {
@@ -462,6 +545,7 @@ static void tell_causes(const struct history *h, int reader)
                   {PC_METRIC_MISS_TIMED_OUT, "timed out"},
                   {PC_METRIC_MISS_NO_PATH, "no path"},
                   {PC_METRIC_MISS_SIZE, "size"},
+                  {PC_METRIC_MISS_BUSY, "disk busy"},
                   {PC_METRIC_MISS_NOT_READY, "not ready"},
                   {PC_METRIC_MISS_NO_MEMORY, "no memory"}};
     const struct cluster_node *n = &h->cluster->nodes[reader];
@@ -480,7 +564,12 @@ static void judge(struct history *h, const struct cluster_op *op,
 {
     const struct duty *duty = find_duty(h, op, word, length);
     if (status == PEERCACHE_OK) {
+        struct pc_place place;
         h->n_kept += duty != NULL;
+        h->n_kept_by_disk +=
+            duty != NULL &&
+            holds(h->cluster, duty->holders[0].node, word->digest, &place) &&
+            place.on_disk;
         return;
     }
     h->n_judged++;
@@ -536,9 +625,149 @@ static void write_down(struct history *h, const struct cluster_op *op,
              peercache_status_name(status), op->canceled ? ", canceled" : "");
 }
 
+/* ---- Disks ------------------------------------------------------------------
+ */
+
+/* Who has lost it has lost it, even if a put that begins now brings it back;
+ * and what a put of other bytes or a remove takes away is told to nobody where
+ * only a disk has it. */
+static void look_at_duties(struct history *h, struct history_word *word,
+                           bool changes)
+{
+    for (unsigned d = 0; d < DUTIES_MAX; d++) {
+        struct duty *duty = &word->duties[d];
+        for (unsigned k = 0; k < duty->n_holders; k++) {
+            struct holder *holder = &duty->holders[k];
+            struct pc_place place;
+            if (h->cluster->nodes[holder->node].disk != NULL) {
+                holder->lost =
+                    holder->lost || changes ||
+                    !holds(h->cluster, holder->node, word->digest, &place) ||
+                    place.length != duty->length;
+            }
+        }
+    }
+}
+
+static uint64_t all_holders(struct cluster *c, struct pc_digest digest)
+{
+    uint64_t holders = 0;
+    for (int i = 0; i < c->n_nodes_max && i < 64; i++) {
+        holders |= has_any(c, i, digest) ? (uint64_t)1 << i : 0;
+    }
+    return holders;
+}
+
+void history_began(struct history *h, struct cluster_op *op)
+{
+    struct cluster *c = h->cluster;
+    op->n_busy = count_busy(c, op->node);
+    if (op->verb != PC_VERB_PUT && op->verb != PC_VERB_REMOVE) {
+        return;
+    }
+    if (op->verb == PC_VERB_REMOVE) {
+        op->holders = calloc(op->n, sizeof(*op->holders));
+    }
+    for (size_t i = 0; i < op->n; i++) {
+        char text[WORD_LEN];
+        cluster_op_word(op, i, text, sizeof(text));
+        struct history_word *word =
+            get_word(h, cluster_digest(c, op->node, text), text);
+        look_at_duties(h, word,
+                       op->verb == PC_VERB_REMOVE ||
+                           op->version != word->version);
+        if (op->verb == PC_VERB_REMOVE) {
+            op->holders[i] = all_holders(c, word->digest);
+            continue;
+        }
+        word->version = op->version;
+        word->n_puts++;
+        word->removed &= ~((uint64_t)1 << (op->node % 64));
+    }
+}
+
+/* A remove is confirmed: who had the value and was there all the time has not
+ * got it any more, on disk neither, whatever happens (rule 10). What other
+ * nodes still have, no owner knew of. */
+static void on_removed(struct history *h, const struct cluster_op *op,
+                       struct history_word *word, uint64_t holders)
+{
+    struct cluster *c = h->cluster;
+    if (word->n_puts > 0 || word->put_ns >= op->started_ns ||
+        word->lost_ns >= op->started_ns) {
+        return;
+    }
+    for (int i = 0; i < c->n_nodes_max && i < 64; i++) {
+        const struct cluster_node *n = &c->nodes[i];
+        if ((holders >> i & 1) != 0 && n->state == CLUSTER_UP &&
+            n->joined_ns != 0 && n->joined_ns <= op->started_ns &&
+            (i == op->node || !has_any(c, i, word->digest))) {
+            word->removed |= (uint64_t)1 << i;
+            h->n_removed++;
+        }
+    }
+}
+
+static void check_removed(struct history *h, const struct history_word *word)
+{
+    for (int i = 0; i < h->cluster->n_nodes_max && word->removed != 0; i++) {
+        if ((word->removed >> i % 64 & 1) != 0 &&
+            has_any(h->cluster, i, word->digest)) {
+            tell(h, word);
+            cluster_fail(h->cluster, "rule 10: %s has %s again, after a remove",
+                         cluster_name(i), word->word);
+        }
+    }
+}
+
+void history_check_removed(struct history *h)
+{
+    for (size_t w = 0; w < h->n_words; w++) {
+        check_removed(h, &h->words[w]);
+    }
+}
+
+void history_power_off(struct history *h, int i)
+{
+    const struct cluster_node *n = &h->cluster->nodes[i];
+    if (n->node->settings.disk_fsync == PC_DISK_FSYNC_NEVER) {
+        for (size_t w = 0; w < h->n_words; w++) {
+            h->words[w].removed &= ~((uint64_t)1 << (i % 64));
+        }
+    }
+}
+
+/* Of every put and remove, also of one whose process is no more. */
+static void on_change_ended(struct history *h, const struct cluster_op *op)
+{
+    for (size_t i = 0; i < op->n; i++) {
+        char text[WORD_LEN];
+        cluster_op_word(op, i, text, sizeof(text));
+        struct history_word *word = find_word(h, text);
+        if (word == NULL) {
+            continue;
+        }
+        look_at_duties(h, word,
+                       op->verb == PC_VERB_REMOVE ||
+                           op->version != word->version);
+        if (op->verb == PC_VERB_PUT) {
+            word->n_puts--;
+            word->put_ns = cluster_now(h->cluster);
+        } else if (op->statuses[i] == PEERCACHE_OK && !op->killed) {
+            on_removed(h, op, word, op->holders[i]);
+        }
+    }
+}
+
+/* ---- Ends -------------------------------------------------------------------
+ */
+
 void history_ended(struct history *h, const struct cluster_op *op)
 {
     struct cluster *c = h->cluster;
+    if (op->verb == PC_VERB_PUT || op->verb == PC_VERB_REMOVE) {
+        on_change_ended(h, op);
+    }
     const struct cluster_node *n = &c->nodes[op->node];
     bool is_gone =
         n->state == CLUSTER_DOWN || n->incarnation != op->incarnation;
@@ -550,6 +779,7 @@ void history_ended(struct history *h, const struct cluster_op *op)
         size_t length = cluster_value_length(text, op->version);
         peercache_status_t status = op->statuses[i];
         write_down(h, op, word, status);
+        check_removed(h, word);
         if (op->verb == PC_VERB_PUT && status == PEERCACHE_OK) {
             on_put(h, op, word, length);
         } else if (op->verb == PC_VERB_GET || op->verb == PC_VERB_EXISTS) {

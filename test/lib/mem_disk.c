@@ -364,9 +364,13 @@ static int md_sync(void *arg, int handle)
     struct mem_disk *disk = enter(arg);
     struct file *file = disk->handles[handle];
     int error = change(disk, MEM_DISK_SYNC, NULL);
-    if (error == 0 && file->capacity > 0) {
-        memcpy(file->safe, file->data, file->capacity);
-        memset(file->dirty, 0, file->capacity / SECTOR * sizeof(bool));
+    for (uint64_t i = 0; error == 0 && i < file->capacity / SECTOR; i++) {
+        if (file->dirty[i]) {
+            memcpy(file->safe + i * SECTOR, file->data + i * SECTOR, SECTOR);
+            file->dirty[i] = false;
+        }
+    }
+    if (error == 0) {
         file->safe_size = file->size;
     }
     return leave(disk, error);

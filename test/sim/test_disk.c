@@ -98,6 +98,17 @@ static void what_left_the_pool_comes_back_from_disk(void **state)
     end(c);
 }
 
+/* It owns all of the directory, so that no answer of another node ends the
+ * publication of what has come back. */
+static void a_node_alone_keeps_nothing_of_its_promotions(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(605, 1, small_pool);
+    assert_from(c, 0, words_of(0, 8), PEERCACHE_FROM_DISK);
+    assert_int_equal(c->nodes[0].node->publisher.publications.n_used, 0);
+    end(c);
+}
+
 static void a_peer_reads_from_disk_in_every_mode(void **state)
 {
     (void)state;
@@ -547,6 +558,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_left_the_pool_comes_back_from_disk),
+        cmocka_unit_test(a_node_alone_keeps_nothing_of_its_promotions),
         cmocka_unit_test(a_peer_reads_from_disk_in_every_mode),
         cmocka_unit_test(a_batch_larger_than_what_may_be_pinned_comes_in_parts),
         cmocka_unit_test(an_eviction_leaves_no_moment_without_a_record),

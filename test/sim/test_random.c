@@ -2,7 +2,8 @@
  * Random schedules: nodes come, go, die, freeze and are cut off, both ways or
  * one way, now and then for more than a minute; they drain; connections break,
  * lose time and deliver late; clocks go wrong; pools are so small that eviction
- * never stops, by either policy; all read modes at once. The
+ * never stops, by either policy; all read modes at once; in a third of the runs
+ * some nodes have disks, small, slow and failing ones, by every policy. The
  * invariants are checked after every turn, and the history (test/lib/history.h)
  * knows which gets must be OK.
  *
@@ -21,6 +22,7 @@
 
 #include "base/mem.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -44,6 +46,7 @@ enum {
     NODES_MAX = 16,
     KEYS = 40,
     KEYS_MANY = 120, /* More than the pools of a run hold. */
+    DISKS_MAX = 3,   /* Nodes with one; the memory of each is written often. */
     OPS_MAX = 48     /* Running at a time. */
 };
 
@@ -61,6 +64,7 @@ struct shared
     uint64_t hash; /* Of the last run's trace. */
     struct cluster_counts sum;
     uint64_t n_judged, n_excused, n_without_duty, n_kept;
+    uint64_t n_disk_runs, n_kept_by_disk, n_removed;
 };
 
 struct chaos
@@ -78,6 +82,8 @@ struct chaos
     bool mends;  /* At its end there is time for repair, */
     bool purges; /* and for purging the dead. */
     bool poor;   /* Now and then an allocation of a node fails. */
+    bool disks;  /* Some nodes have one. */
+    bool frail;  /* Now and then these fail. */
 };
 
 static uint64_t below(struct chaos *ch, uint64_t bound)
@@ -205,6 +211,33 @@ static void random_cancel(struct chaos *ch)
 /* ---- Nodes and faults -------------------------------------------------------
  */
 
+/* Its disk and what it is told of it; directories outlive processes. */
+static void random_disk(struct chaos *ch, int i, char *settings, size_t len)
+{
+    static const char *const policies[] = {"put", "put", "evict", "second"};
+    static const char *const syncs[] = {"seal", "seal", "always", "never"};
+    static const uint64_t turns[] = {0, 0, 0, 20 * PC_US, PC_MS, 5 * PC_MS};
+    struct cluster_node *n = &ch->c->nodes[i];
+    if (i >= DISKS_MAX || !chance(ch, 80)) {
+        return;
+    }
+    cluster_add_disk(ch->c, i);
+    n->disk_turn_ns = turns[below(ch, sizeof(turns) / sizeof(turns[0]))];
+    ch->c->history->disks_are_slow =
+        ch->c->history->disks_are_slow || n->disk_turn_ns > 20 * PC_US;
+    if (chance(ch, 20)) {
+        mem_disk_set_plain(n->disk);
+    }
+    if (ch->frail && chance(ch, 30)) {
+        mem_disk_set_space(n->disk, 3 << 20);
+    }
+    (void)snprintf(settings, len,
+                   " disk_size=%dmib disk_policy=%s disk_fsync=%s "
+                   "disk_queue=%s",
+                   4 + (int)below(ch, 3) * 4, policies[below(ch, 4)],
+                   syncs[below(ch, 4)], chance(ch, 30) ? "64kib" : "1mib");
+}
+
 static void random_start(struct chaos *ch, int i)
 {
     static const char *const modes[] = {"auto", "auto", "mapped", "one-sided",
@@ -220,15 +253,19 @@ static void random_start(struct chaos *ch, int i)
         cluster_restart(c, i);
         return;
     }
-    char settings[256];
+    char settings[384];
+    char disk[128] = "";
     int evict_low = low[below(ch, 3)];
+    if (ch->disks) {
+        random_disk(ch, i, disk, sizeof(disk));
+    }
     snprintf(settings, sizeof(settings),
              "read_mode=%s %s location_cache=%d verify=%s eviction_policy=%s "
-             "evict_low=%d evict_high=%d",
+             "evict_low=%d evict_high=%d%s",
              modes[below(ch, 5)], sizes[ch->churns ? 0 : below(ch, 3)],
              (int)below(ch, 3) * 32, chance(ch, 30) ? "checksum" : "generation",
              chance(ch, 70) ? "s3fifo" : "lru", evict_low,
-             evict_low + (int)below(ch, 2) * 100);
+             evict_low + (int)below(ch, 2) * 100, disk);
     int32_t ppm = wrong[below(ch, 4)];
     c->nodes[i].ppm = chance(ch, 50) ? ppm : -ppm;
     /* The first one serves a seed's address. */
@@ -273,6 +310,43 @@ static void random_drain(struct chaos *ch, int i)
     }
 }
 
+/* With its process goes, now and then, what its machine had not written. */
+static void random_end(struct chaos *ch, int i)
+{
+    if (ch->c->nodes[i].disk != NULL && chance(ch, 40)) {
+        cluster_power_off(ch->c, i,
+                          chance(ch, 50) ? MEM_DISK_POWER_ALL
+                                         : MEM_DISK_POWER_SOME);
+    } else {
+        cluster_kill(ch->c, i);
+    }
+}
+
+/* Some of its next calls. */
+static void fault_of_disk(struct chaos *ch, int i)
+{
+    static const enum mem_disk_op ops[] = {
+        MEM_DISK_OPEN,     MEM_DISK_READ, MEM_DISK_READ,     MEM_DISK_WRITE,
+        MEM_DISK_ALLOCATE, MEM_DISK_SYNC, MEM_DISK_SYNC_DIR, MEM_DISK_UNLINK};
+    static const int errors[] = {EIO, ENOSPC, EROFS};
+    struct mem_disk *disk = ch->c->nodes[i].disk;
+    if (disk != NULL) {
+        cluster_trace(ch->c, "the disk of %s fails", cluster_name(i));
+        mem_disk_fail(disk, ops[below(ch, 8)], errors[below(ch, 3)],
+                      below(ch, 10), 1 + below(ch, 5));
+    }
+}
+
+static void mend_disks(struct chaos *ch)
+{
+    for (int i = 0; i < ch->n_nodes_max; i++) {
+        struct mem_disk *disk = ch->c->nodes[i].disk;
+        for (int op = 0; disk != NULL && op < MEM_DISK_N_OPS; op++) {
+            mem_disk_fail(disk, (enum mem_disk_op)op, 0, 0, 0);
+        }
+    }
+}
+
 /* Of a node alone. */
 static void fault_of_node(struct chaos *ch, int i)
 {
@@ -289,7 +363,7 @@ static void fault_of_node(struct chaos *ch, int i)
         break;
     case 1:
         if (n->state != CLUSTER_DOWN) {
-            cluster_kill(c, i);
+            random_end(ch, i);
         }
         break;
     case 2:
@@ -346,6 +420,8 @@ static void random_fault(struct chaos *ch)
     int k = pick_node(ch);
     if (chance(ch, 15)) {
         heal_all(ch);
+    } else if (ch->frail && chance(ch, 15)) {
+        fault_of_disk(ch, i);
     } else if (chance(ch, 60) || k < 0 || k == i ||
                c->nodes[i].state == CLUSTER_DOWN) {
         fault_of_node(ch, i);
@@ -482,10 +558,15 @@ static void event(struct chaos *ch, uint64_t seed, unsigned e)
 /* What somebody holds is found by all, and the directory says just that. */
 static void rest_is_true(struct chaos *ch)
 {
+    history_check_removed(ch->c->history);
     history_adopt(ch->c->history);
     ch->c->history->is_off = false;
     read_everything(ch);
     cluster_check_rest(ch->c);
+    if (ch->disks) {
+        /* What was promoted last makes room once more. */
+        cluster_run(ch->c, 500 * PC_MS);
+    }
     cluster_settle(ch->c, 60 * PC_S);
     cluster_check_directory(ch->c);
 }
@@ -495,6 +576,7 @@ static void come_to_rest(struct chaos *ch)
 {
     struct cluster *c = ch->c;
     heal_all(ch);
+    mend_disks(ch);
     cluster_run(c, 3 * PC_S);
     if (c->nodes[0].state == CLUSTER_DOWN) {
         cluster_restart(c, 0);
@@ -532,6 +614,8 @@ static void add_up(const struct cluster *c, struct shared *sum)
     sum->n_excused += c->history->n_excused;
     sum->n_without_duty += c->history->n_without_duty;
     sum->n_kept += c->history->n_kept;
+    sum->n_kept_by_disk += c->history->n_kept_by_disk;
+    sum->n_removed += c->history->n_removed;
 }
 
 /* NULL: no event is left out. */
@@ -542,9 +626,12 @@ static void run_seed(uint64_t seed, const bool *left_out, struct shared *sum)
     ch.c->failed = exit_failed;
     pc_rand_init(&ch.rand, seed * 2 + 1);
     random_world(&ch);
+    ch.disks = seed % 3 == 0;
+    ch.frail = ch.disks && !ch.calm && seed % 2 == 0;
+    sum->n_disk_runs += ch.disks;
     (void)history_create(ch.c);
     ch.c->history->is_off = ch.poor;
-    ch.c->history->forced_may_miss = ch.poor;
+    ch.c->history->forced_may_miss = ch.poor || ch.disks;
     ch.c->history->moves_excuse = !ch.moves;
     unsigned n_first = 2 + (unsigned)below(&ch, 3);
     for (unsigned i = 0; i < n_first; i++) {
@@ -648,16 +735,21 @@ static void print_sum(const struct shared *sum)
     const struct cluster_counts *c = &sum->sum;
     printf("steps %" PRIu64 ", operations %" PRIu64 ", items OK %" PRIu64
            ", misses %" PRIu64 "; gets local %" PRIu64 ", mapped %" PRIu64
-           ", one-sided %" PRIu64 ", served %" PRIu64 "\n",
+           ", one-sided %" PRIu64 ", served %" PRIu64 ", disk %" PRIu64 "\n",
            c->n_steps, c->n_ops, c->n_ok, c->n_misses,
            c->n_by_source[PEERCACHE_FROM_LOCAL],
            c->n_by_source[PEERCACHE_FROM_MAPPED],
            c->n_by_source[PEERCACHE_FROM_ONE_SIDED],
-           c->n_by_source[PEERCACHE_FROM_SERVED]);
+           c->n_by_source[PEERCACHE_FROM_SERVED],
+           c->n_by_source[PEERCACHE_FROM_DISK]);
     printf("history: %" PRIu64 " reads had to be OK and were, %" PRIu64
            " were not: %" PRIu64 " of what nobody had to hold, %" PRIu64
            " in trouble\n",
            sum->n_kept, sum->n_judged, sum->n_without_duty, sum->n_excused);
+    printf("disks: in %" PRIu64 " runs, %" PRIu64 " reads had to be OK and "
+           "were while the value was on disk only, %" PRIu64 " removed values "
+           "were on no disk again\n",
+           sum->n_disk_runs, sum->n_kept_by_disk, sum->n_removed);
 }
 
 int main(int argc, char **argv)
