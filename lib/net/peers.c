@@ -523,6 +523,14 @@ static uint64_t answer_due(const struct pc_peer *peer)
     return since == 0 ? UINT64_MAX : since + patience(peer->rtt_ns);
 }
 
+/* When it is asked for a word, halfway there: who has much to do for one answer
+ * (it asks a third node first, or its disk) is not silent. */
+static uint64_t word_due(const struct pc_peer *peer)
+{
+    uint64_t due = answer_due(peer);
+    return due == UINT64_MAX ? due : due - patience(peer->rtt_ns) / 2;
+}
+
 static uint64_t get_due(const struct pc_peer *peer)
 {
     uint64_t rtt =
@@ -539,9 +547,14 @@ static void watch(struct pc_peer *peer, uint64_t now_ns)
     if (peer->suspect && gets_hang) {
         pc_paths_break(peer);
     }
-    if (peer->suspect) {
+    bool ask = now_ns >= word_due(peer) && now_ns < answer_due(peer);
+    if (peer->suspect || ask) {
         probe(peer, now_ns);
-    } else if (now_ns >= answer_due(peer)) {
+    }
+    if (peer->suspect) {
+        return;
+    }
+    if (now_ns >= answer_due(peer)) {
         suspect(peer, now_ns - pc_peer_silent_since(peer), gets_hang);
     } else if (!gets_hang) {
         return;
@@ -556,11 +569,13 @@ static void watch(struct pc_peer *peer, uint64_t now_ns)
 }
 
 /* The next look: every 50 ms while somebody owes us something (probes, bodies
- * that land), and just when somebody's time is over. */
+ * that land), and just when somebody's time is over, or half of it. */
 static uint64_t look_again(const struct pc_peer *peer, uint64_t now_ns)
 {
     uint64_t at = now_ns + TICK_NS;
     if (!peer->suspect) {
+        uint64_t word = word_due(peer);
+        at = word > now_ns && word < at ? word : at;
         at = answer_due(peer) < at ? answer_due(peer) : at;
         at = get_due(peer) < at ? get_due(peer) : at;
     }

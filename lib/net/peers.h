@@ -4,9 +4,11 @@
  *
  * A peer is an incarnation; a seed is an address whose incarnation is not known
  * yet. Connections are opened when first needed. A peer that owes an answer and
- * is silent for 200 ms (or four round trips) is suspect: its breakable requests
- * fail, nobody asks it anything, and one probe at a time finds out whether it
- * is back: only what it answers ends the suspicion, not what it asks of us. A
+ * is silent for 200 ms (or four round trips) is suspect, unless it answers a
+ * probe halfway there: then only that answer takes long. Breakable requests to
+ * a suspect fail, nobody asks it anything, and one probe at a time finds out
+ * whether it is back: only what it answers ends the suspicion, not what it asks
+ * of us. A
  * request that was given up is owed until anything is heard, or hedges would
  * hide a hung peer for ever. With the engine's role.
  */

@@ -232,7 +232,7 @@
     X(PEER_RETURNED, COUNTER, "peer_returned_total", "",                       \
       "times a suspect peer answered again")                                   \
     X(PEER_PROBES, COUNTER, "peer_probes_total", "",                           \
-      "probes of suspect peers")                                               \
+      "probes of peers that are suspect, or owe an answer for half as long")   \
     X(PEER_CONNECTS, COUNTER, "peer_connects_total", "", "connections opened") \
     X(PEER_REFUSED, COUNTER, "peer_refused_total", "",                         \
       "peers refused in the handshake")                                        \

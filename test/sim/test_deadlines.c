@@ -407,6 +407,44 @@ static void a_deadline_before_the_breaker_is_kept(void **state)
 /* ---- The breaker ------------------------------------------------------------
  */
 
+/* Before a silent node is declared dead, another node is asked to look: its
+ * answer waits for the silent one, but itself it is not silent, and what it
+ * holds is found all the while. */
+static void who_looks_after_a_silent_node_is_not_silent(void **state)
+{
+    (void)state;
+    char words[1024];
+    key_words(words, 's');
+    struct cluster *c = cluster_create(44);
+    cluster_start_all(c, 4,
+                      "location_cache=0 read_mode=served "
+                      "heartbeat_interval=2 member_ttl=6");
+    assert_int_equal(run_verb(c, 0, PC_VERB_PUT, words)->result, PEERCACHE_OK);
+    (void)run_verb(c, 2, PC_VERB_GET, words);
+    (void)run_verb(c, 3, PC_VERB_GET, words);
+    cluster_freeze(c, 1);
+    uint64_t until_ns = cluster_now(c) + 8 * PC_S;
+    while (cluster_now(c) < until_ns) {
+        for (int i = 2; i < 4; i++) {
+            struct cluster_op *op = run_verb(c, i, PC_VERB_GET, words);
+            assert_int_equal(count_ok(op), N_KEYS);
+        }
+        cluster_reap(c);
+        /* Now and then nobody talks of anything else. */
+        cluster_run(c, 240 * PC_MS + cluster_now(c) % 7 * PC_MS);
+    }
+    uint64_t n_asked = 0;
+    for (int i = 0; i < 4; i++) {
+        struct pc_cluster_counts counts;
+        pc_cluster_counts(c->nodes[i].node->cluster, &counts);
+        n_asked += counts.n_probes;
+        /* Who is held silent is silent: none of them answers again. */
+        assert_int_equal(c->nodes[i].node->peers.counts.returned, 0);
+    }
+    assert_true(n_asked > 0);
+    finish(c, 1);
+}
+
 static void one_probe_at_a_time_finds_out_that_it_is_back(void **state)
 {
     (void)state;
@@ -794,6 +832,7 @@ int main(void)
         cmocka_unit_test(a_put_whose_only_owner_hangs_ends_by_its_deadline),
         cmocka_unit_test(a_holder_that_hangs_when_it_shall_remove),
         cmocka_unit_test(a_deadline_before_the_breaker_is_kept),
+        cmocka_unit_test(who_looks_after_a_silent_node_is_not_silent),
         cmocka_unit_test(one_probe_at_a_time_finds_out_that_it_is_back),
         cmocka_unit_test(a_pause_of_our_own_opens_no_breaker),
         cmocka_unit_test(retracts_to_a_hung_owner_are_queued),
