@@ -43,7 +43,7 @@ problem() {
 
 check() {
     local tool gid limit numa
-    for tool in ibv_devinfo ib_read_bw ucx_perftest ucx_info "$BIN/peercache-bench-hosts"; do
+    for tool in ibv_devinfo ib_read_bw ucx_perftest ucx_info "$BIN/peercache-bench"; do
         command -v "$tool" >/dev/null || problem "$tool is missing"
     done
     ibv_devinfo -v >"$REPORT/ibv_devinfo" 2>&1 || problem "ibv_devinfo has failed"
@@ -102,7 +102,7 @@ serve() {
     done) &
     pids+=($!)
     settings
-    near_card "$BIN/peercache-bench-hosts" serve "$(hostname -I | cut -d" " -f 1):$NODE_PORT" \
+    near_card "$BIN/peercache-bench" serve "$(hostname -I | cut -d" " -f 1):$NODE_PORT" \
         $PAGES 2>&1 | tee "$REPORT/peercache_serve"
 }
 
@@ -125,9 +125,9 @@ drive() {
             >"$REPORT/ucx_perftest.$round" 2>&1 || problem "ucx_perftest has failed"
         (
             settings
-            near_card "$BIN/peercache-bench-hosts" drive "$HOST:$NODE_PORT" $PAGES \
+            near_card "$BIN/peercache-bench" drive "$HOST:$NODE_PORT" $PAGES \
                 $SECONDS_EACH
-        ) >"$REPORT/peercache_drive.$round" 2>&1 || problem "peercache-bench-hosts has failed"
+        ) >"$REPORT/peercache_drive.$round" 2>&1 || problem "peercache-bench drive has failed"
         raw=$(last_number "$REPORT/ib_read_bw.$round" 4)
         ucx=$(awk '/^Final:/ { print $(NF - 3) * 8 * 1.048576 / 1000 }' \
             "$REPORT/ucx_perftest.$round")

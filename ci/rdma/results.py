@@ -5,6 +5,7 @@ usage: results.py [--junit FILE] LOG ...
 
 A program of tests stands between two lines, which guest/lib.sh writes:
 "== begin WHAT CARRIER UCX" and "== end WHAT CARRIER UCX status N after N ms".
+Of programs that ran side by side, each line begins with its lane: "LANE| ".
 One that ran twice counts as its second run said. A program that never ended
 (the guest hung, crashed or ran out of time) has failed.
 """
@@ -18,6 +19,7 @@ BEGIN = re.compile(r"== begin (.+)$")
 END = re.compile(r"== end (.+) status (\d+) after (\d+) ms$")
 TEST = re.compile(r"\[\s+(OK|FAILED|ERROR|SKIPPED)\s+\] ([a-z]\w+)$")
 TIME = re.compile(r"^\s*\d+\.\d ")
+LANE = re.compile(r"^(\w+)\| ")
 SIGNS = {"OK": "+", "FAILED": "FAILED", "ERROR": "FAILED", "SKIPPED": "-"}
 
 
@@ -42,20 +44,24 @@ class Program:
 
 
 def read(path, programs):
-    current = None
+    current = {}  # By lane.
     with open(path, errors="replace") as log:
         for line in log:
             line = TIME.sub("", line.rstrip(), count=1)
+            match = LANE.search(line)
+            lane = match[1] if match else ""
+            line = LANE.sub("", line, count=1)
+            program = current.get(lane)
             if match := BEGIN.search(line):
-                current = Program(match[1])
-                current.again = match[1] in programs
-                programs[match[1]] = current
-            elif (match := END.search(line)) and current is not None:
-                current.status = int(match[2])
-                current.ms = int(match[3])
-                current = None
-            elif current is not None:
-                current.lines.append(line)
+                program = current[lane] = Program(match[1])
+                program.again = match[1] in programs
+                programs[match[1]] = program
+            elif (match := END.search(line)) and program is not None:
+                program.status = int(match[2])
+                program.ms = int(match[3])
+                del current[lane]
+            elif program is not None:
+                program.lines.append(line)
 
 
 def write_junit(path, programs):
@@ -84,6 +90,7 @@ def show(programs):
         what, carrier, version = program.name.split(" ")
         kinds.setdefault(what, []).append((f"{carrier} {version}", program))
     for what, columns in kinds.items():
+        columns.sort(key=lambda column: column[0])
         names = {name: None for _, program in columns for name in program.tests()}
         width = max([len(what), *map(len, names)])
         print(f"\n{what:{width}}  " + "  ".join(head for head, _ in columns))

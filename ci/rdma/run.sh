@@ -8,7 +8,7 @@
 # Bounded: 3 minutes for the image, when it is not there yet, 3 for the build,
 # 2 for what needs no guest, 4 for the guest; --slow multiplies the last two, for a
 # machine that is busy. Exits with 77, and a last line that says why, where a guest
-# cannot be had.
+# cannot be had. README.md beside this file says what is shown there.
 set -u
 cd "$(dirname "$0")/../.."
 JUNIT= LOGS=build/logs SLOW=1
@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
     --junit) JUNIT=$2 && shift 2 ;;
     --logs) LOGS=$2 && shift 2 ;;
     --slow) SLOW=$2 && shift 2 ;;
-    *) sed -n '2,13s/^# \?//p' "$0" && exit 2 ;;
+    *) sed -n '2,14s/^# \?//p' "$0" && exit 2 ;;
     esac
 done
 OUT=$PWD/build/rdma

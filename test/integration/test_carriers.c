@@ -596,6 +596,74 @@ static void a_small_limit_of_locked_memory_leaves_other_ways(void **state)
     assert_int_equal(host_run("few_locked_bytes_alone"), 0);
 }
 
+/* ---- Devices that do not do what they should ---------------------------- */
+
+/* Whether the fabric here is this version's, and reads over RDMA. */
+static bool is_version(const char *version)
+{
+    host_log_keep();
+    peercache_node_t *node = host_node("protocol=rdma");
+    unsigned n = host_log_count(PEERCACHE_LOG_INFO, version, "rc,ud on rxe0");
+    peercache_node_destroy(node);
+    return n > 0;
+}
+
+static void assert_refused(const char *settings)
+{
+    peercache_node_t *node = NULL;
+    peercache_config_t *config = host_config(settings);
+    assert_int_equal(peercache_node_create(config, &node),
+                     PEERCACHE_UNSUPPORTED);
+    peercache_config_destroy(config);
+}
+
+/* In peer error mode UCX 1.18 emulates gets by its newer protocols, which
+ * brings right bytes by the owner's processor; 1.23 has none by its older. */
+static void a_get_that_is_not_native_is_not_accepted(void **state)
+{
+    (void)state;
+    static const char *const said = "carries them out with the owner's";
+    bool is_new;
+    if (!is_verbs()) {
+        skip();
+    }
+    is_new = is_version("UCX 1.23.");
+    assert_true(is_new || is_version("UCX 1.18."));
+    assert_int_equal(setenv("UCX_PROTO_ENABLE", is_new ? "n" : "y", 1), 0);
+    host_log_keep();
+    peercache_node_destroy(host_node("protocol=rdma"));
+    assert_int_equal(host_log_count(PEERCACHE_LOG_WARN, said, "rxe0"), 1);
+    assert_int_equal(host_log_count(PEERCACHE_LOG_WARN, "one-sided", ""), 1);
+    assert_other_way("protocol=rdma", "protocol=rdma", false, said);
+    assert_other_way("protocol=rdma", "protocol=rdma", true, said);
+    assert_refused("protocol=rdma protocol_strict=true");
+    assert_int_equal(unsetenv("UCX_PROTO_ENABLE"), 0);
+}
+
+/* The port is up, its device is there, and nothing gets through: over rxe, UCX
+ * 1.18's check of destinations drops all messages that connect. */
+static void a_port_that_carries_nothing_holds_a_start_up_for_seconds(
+    void **state)
+{
+    (void)state;
+    if (!is_verbs() || !is_version("UCX 1.18.")) {
+        skip();
+    }
+    assert_int_equal(setenv("UCX_UD_VERBS_ETH_DGID_CHECK", "y", 1), 0);
+    host_log_keep();
+    uint64_t began = pc_clock_monotonic();
+    peercache_node_t *node = host_node("protocol=rdma");
+    double took = ms_since(began);
+    assert_int_equal(host_log_count(PEERCACHE_LOG_WARN, "no one-sided reads:",
+                                    "rxe0:1: Operation timed out"),
+                     1);
+    peercache_node_destroy(node);
+    assert_int_equal(unsetenv("UCX_UD_VERBS_ETH_DGID_CHECK"), 0);
+    print_message("%s: a dead port held a start up for %.0f ms\n",
+                  carrier->name, took);
+    assert_true(took < 9000);
+}
+
 static const struct carrier *find_carrier(void)
 {
     const char *name = getenv("PC_TEST_CARRIER");
@@ -627,6 +695,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_port_that_is_down_is_left_out),
         cmocka_unit_test(a_wrong_gid_index_is_left_out),
         cmocka_unit_test(a_small_limit_of_locked_memory_leaves_other_ways),
+        cmocka_unit_test(a_get_that_is_not_native_is_not_accepted),
+        cmocka_unit_test(
+            a_port_that_carries_nothing_holds_a_start_up_for_seconds),
     };
     const struct CMUnitTest alone[] = {
         cmocka_unit_test(few_locked_bytes_alone),

@@ -1,6 +1,7 @@
 /*
  * main.c - peercache-bench: subcommands and the matrix of targets.
  */
+#include "hosts.h"
 #include "hung.h"
 #include "report.h"
 #include "system.h"
@@ -286,6 +287,10 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "trace") == 0) {
         return trace_main(argc - 1, argv + 1);
+    }
+    if (argc > 1 &&
+        (strcmp(argv[1], "serve") == 0 || strcmp(argv[1], "drive") == 0)) {
+        return hosts_main(argc - 1, argv + 1);
     }
     if (argc == 2 && strcmp(argv[1], "hung") == 0) {
         return bench_hung();

@@ -84,6 +84,7 @@ static const struct tool_flag table[] = {
 static const char intro[] =
     "Usage: peercache-bench limits|latency|throughput|hung [flags]\n"
     "       peercache-bench trace FILE [flags]\n"
+    "       peercache-bench serve SEED PAGES | drive SEED PAGES SECONDS\n"
     "\n"
     "Measures PeerCache between two processes of this host against raw\n"
     "programs that move the same pages in the same batches and order.\n"
@@ -93,6 +94,8 @@ static const char intro[] =
     "  throughput  several threads; ratio of the rates\n"
     "  trace       hit rates of a trace, beside LRU and the optimum; see\n"
     "              peercache-bench trace --help\n"
+    "  serve, drive  reads between two hosts; see peercache-bench serve "
+    "--help\n"
     "  hung        what calls of 128 keys take while one of four nodes hangs,\n"
     "              before and after its breaker opens; takes no flags\n"
     "\n"

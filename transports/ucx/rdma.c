@@ -104,12 +104,22 @@ struct proof
     uint64_t landing;     /* and where it comes to. */
     void *get;            /* A get that has not ended. */
     ucs_status_t failure; /* Of the endpoint. */
+    uint64_t part_ns;     /* How long this part of it may take, */
+    uint64_t began_ns;    /* when it began, */
+    unsigned n_looks;     /* and how often it has looked. */
 };
 
-#define CONNECT_MAX (10 * PC_S)
-#define CLOSE_MAX   (5 * PC_S)
+/* A start is held up by no more than these, whatever the port does: reading,
+ * then closing. Who got no processor time has not waited, so some looks belong
+ * to every wait; but even so a part ends when it has taken STARVED times as
+ * long. */
+#define READ_MAX    (4 * PC_S)
+#define CLOSE_MAX   (3 * PC_S)
+#define STARVED     3
+#define LOOKS_MIN   1000 /* Of a part. */
 #define QUIET_MS    20
 #define ALONE_MAX   (500 * PC_MS)
+#define ALONE_LOOKS 200
 #define ALONE_TRIES 3
 
 static void on_error(void *arg, ucp_ep_h ep, ucs_status_t status)
@@ -119,10 +129,30 @@ static void on_error(void *arg, ucp_ep_h ep, ucs_status_t status)
     proof->failure = status;
 }
 
-static unsigned progress(struct proof *proof, bool owner_too)
+static void begin_part(struct proof *proof, uint64_t part_ns)
+{
+    proof->began_ns = pc_clock_monotonic();
+    proof->part_ns = part_ns;
+    proof->n_looks = 0;
+}
+
+static bool is_over(const struct proof *proof)
+{
+    uint64_t took = pc_clock_monotonic() - proof->began_ns;
+    return took >= STARVED * proof->part_ns ||
+           (took >= proof->part_ns && proof->n_looks >= LOOKS_MIN);
+}
+
+/* Whether anything moved; if not, it is a millisecond later. */
+static bool look(struct proof *proof, bool owner_too)
 {
     unsigned n = ucp_worker_progress(proof->reader);
-    return owner_too ? n + ucp_worker_progress(proof->owner) : n;
+    n += owner_too ? ucp_worker_progress(proof->owner) : 0;
+    proof->n_looks++;
+    if (n == 0) {
+        (void)poll(NULL, 0, 1);
+    }
+    return n > 0;
 }
 
 /* Until nothing has moved for a little while. */
@@ -130,30 +160,40 @@ static void settle(struct proof *proof)
 {
     unsigned quiet_ms = 0;
     uint64_t until = pc_clock_monotonic() + PC_S;
-    while (quiet_ms < QUIET_MS && pc_clock_monotonic() < until) {
-        quiet_ms = progress(proof, true) > 0 ? 0 : quiet_ms + 1;
-        (void)poll(NULL, 0, 1);
+    while (quiet_ms < QUIET_MS && pc_clock_monotonic() < until &&
+           !is_over(proof)) {
+        quiet_ms = look(proof, true) ? 0 : quiet_ms + 1;
     }
 }
 
-/* INPROGRESS: not in time. */
-static ucs_status_t wait_for(struct proof *proof, void *request,
-                             bool owner_helps, uint64_t patience_ns)
+/* INPROGRESS: not in this part's time. */
+static ucs_status_t wait_for(struct proof *proof, void *request)
 {
-    uint64_t until = pc_clock_monotonic() + patience_ns;
     ucs_status_t status;
     while ((status = ucp_request_check_status(request)) == UCS_INPROGRESS &&
-           pc_clock_monotonic() < until) {
-        if (progress(proof, owner_helps) == 0) {
-            (void)poll(NULL, 0, 1);
-        }
+           !is_over(proof)) {
+        (void)look(proof, true);
+    }
+    return status;
+}
+
+/* The same while the owner gets no processor time; INPROGRESS also: not soon.
+ */
+static ucs_status_t wait_alone(struct proof *proof, void *request)
+{
+    uint64_t until = pc_clock_monotonic() + ALONE_MAX;
+    ucs_status_t status;
+    for (unsigned n = 0;
+         (status = ucp_request_check_status(request)) == UCS_INPROGRESS &&
+         (n < ALONE_LOOKS || pc_clock_monotonic() < until) && !is_over(proof);
+         n++) {
+        (void)look(proof, false);
     }
     return status;
 }
 
 /* Goes on with the get that is there, or posts one. */
-static ucs_status_t get(struct proof *proof, bool owner_helps,
-                        uint64_t patience_ns)
+static ucs_status_t get(struct proof *proof, bool owner_helps)
 {
     if (proof->get == NULL) {
         ucp_request_param_t param = {.op_attr_mask = 0};
@@ -166,7 +206,8 @@ static ucs_status_t get(struct proof *proof, bool owner_helps,
         }
         proof->get = request;
     }
-    ucs_status_t status = wait_for(proof, proof->get, owner_helps, patience_ns);
+    ucs_status_t status = owner_helps ? wait_for(proof, proof->get)
+                                      : wait_alone(proof, proof->get);
     if (status != UCS_INPROGRESS) {
         ucp_request_free(proof->get);
         proof->get = NULL;
@@ -254,14 +295,15 @@ static ucs_status_t prepare(struct proof *proof)
 /* UNSUPPORTED: the owner has to help. */
 static ucs_status_t read_alone(struct proof *proof)
 {
-    ucs_status_t status = get(proof, true, CONNECT_MAX);
+    begin_part(proof, READ_MAX);
+    ucs_status_t status = get(proof, true);
     for (unsigned i = 0; status == UCS_OK && i < ALONE_TRIES; i++) {
         settle(proof); /* Connecting may go on behind the first get. */
-        status = get(proof, false, ALONE_MAX);
+        status = get(proof, false);
         if (status != UCS_INPROGRESS) {
             return status;
         }
-        status = get(proof, true, CONNECT_MAX);
+        status = get(proof, true);
     }
     if (status == UCS_INPROGRESS) {
         return proof->failure != UCS_OK ? proof->failure : UCS_ERR_TIMED_OUT;
@@ -272,19 +314,19 @@ static ucs_status_t read_alone(struct proof *proof)
 /* False: UCX still has something of it, so it must stay. */
 static bool take_apart(struct proof *proof)
 {
+    begin_part(proof, CLOSE_MAX);
     if (proof->ep != NULL) {
         ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
                                      .flags = UCP_EP_CLOSE_FLAG_FORCE};
         void *request = ucp_ep_close_nbx(proof->ep, &param);
         if (UCS_PTR_IS_PTR(request)) {
-            if (wait_for(proof, request, true, CLOSE_MAX) == UCS_INPROGRESS) {
+            if (wait_for(proof, request) == UCS_INPROGRESS) {
                 return false;
             }
             ucp_request_free(request);
         }
         /* The close may end before the get does. */
-        if (proof->get != NULL &&
-            get(proof, true, CLOSE_MAX) == UCS_INPROGRESS) {
+        if (proof->get != NULL && get(proof, true) == UCS_INPROGRESS) {
             return false;
         }
     }

@@ -1,13 +1,8 @@
 /*
- * hosts.c - reads between two hosts, for ci/rdma/hardware.sh.
- *
- *   peercache-bench-hosts serve SEED PAGES          puts pages, serves for ever
- *   peercache-bench-hosts drive SEED PAGES SECONDS  reads them, prints the rate
- *
- * SEED is host:port of the first host's discovery. All settings but it come
- * from PEERCACHE_... variables. Every page is verified once before the time is
- * taken.
+ * hosts.c - reads between two hosts: one serves pages, the other reads them.
  */
+#include "hosts.h"
+
 #include <peercache/peercache.h>
 
 #include <inttypes.h>
@@ -155,17 +150,27 @@ static int drive(peercache_node_t *node, struct pages *pages, double seconds)
     return n_read > 0 ? 0 : 1;
 }
 
-int main(int argc, char **argv)
+static const char usage[] =
+    "usage: peercache-bench serve SEED PAGES\n"
+    "       peercache-bench drive SEED PAGES SECONDS\n"
+    "\n"
+    "Reads between two hosts: serve puts so many pages of 128 KiB on the "
+    "first\n"
+    "and serves them until it is ended; drive looks at all of them on the\n"
+    "second, then reads for so long, 32 a call, and prints the rate as JSON.\n"
+    "SEED is host:port of the first host. All other settings come from\n"
+    "PEERCACHE_... variables.\n";
+
+int hosts_main(int argc, char **argv)
 {
-    bool serves = argc == 4 && strcmp(argv[1], "serve") == 0;
-    bool drives = argc == 5 && strcmp(argv[1], "drive") == 0;
+    bool serves = argc == 3 && strcmp(argv[0], "serve") == 0;
+    bool drives = argc == 4 && strcmp(argv[0], "drive") == 0;
     if (!serves && !drives) {
-        fprintf(stderr, "usage: peercache-bench-hosts serve SEED PAGES\n"
-                        "       peercache-bench-hosts drive SEED PAGES "
-                        "SECONDS\n");
-        return 2;
+        bool asked = argc == 2 && strcmp(argv[1], "--help") == 0;
+        (void)fputs(usage, asked ? stdout : stderr);
+        return asked ? 0 : 2;
     }
-    struct pages pages = {.n = strtoul(argv[3], NULL, 10)};
+    struct pages pages = {.n = strtoul(argv[2], NULL, 10)};
     pages.n = (pages.n + BATCH - 1) / BATCH * BATCH;
     pages.bytes = malloc(BATCH * PAGE);
     pages.params.struct_size = sizeof(pages.params);
@@ -176,13 +181,13 @@ int main(int argc, char **argv)
         return 2;
     }
     peercache_node_t *node =
-        start(argv[2],
+        start(argv[1],
               serves ? pages.n * PAGE / 4 * 5 + (64u << 20) : (size_t)64 << 20);
     if (node == NULL) {
         return 1;
     }
     int status = serves ? serve(node, &pages)
-                        : drive(node, &pages, strtod(argv[4], NULL));
+                        : drive(node, &pages, strtod(argv[3], NULL));
     peercache_node_destroy(node);
     free(pages.bytes);
     return status;
