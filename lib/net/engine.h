@@ -140,6 +140,8 @@ unsigned pc_engine_turn(struct pc_engine *e);
 /* When the next timer is due, UINT64_MAX if there is none. */
 uint64_t pc_engine_next_due(const struct pc_engine *e);
 bool pc_engine_is_current(const struct pc_engine *e);
+/* Whether the turn is a caller's, who waits for it; needs the role. */
+bool pc_engine_is_lent(const struct pc_engine *e);
 
 #define PC_ASSERT_ENGINE(e) PC_ASSERT(pc_engine_is_current(e))
 

@@ -171,6 +171,7 @@ struct peercache_node
     struct pc_uses uses;
     struct pc_tier *tier;   /* NULL: no disk. Its header says who may what. */
     uint64_t room_again_ns; /* No turn tries to make room before. */
+    bool makes_room;        /* Turns evict up to the high watermark. */
     int32_t hedge_budget;   /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
     char bound[PC_ADDRESS_MAX];
@@ -199,6 +200,7 @@ struct peercache_node
     struct pc_pool_region *regions;
     size_t n_regions;
     uint64_t pool_bytes; /* Of all regions. */
+    bool said_short;     /* That thread's: the one line on what is missing. */
     struct pc_place_state place;
     struct pc_mem_table *mems; /* The user's registrations: mem.c */
 
@@ -254,6 +256,10 @@ peercache_status_t pc_pool_check(const struct pc_settings *settings,
                                  char *reason, size_t reason_len);
 /* Allocate and add region number n_regions; false: no more. Any one thread. */
 bool pc_pool_grow(peercache_node_t *node);
+/* The thread that grows it: whether regions are missing; whether there is room
+ * for the next one. */
+bool pc_pool_is_short(const peercache_node_t *node);
+bool pc_pool_has_room(peercache_node_t *node);
 void pc_pool_free(peercache_node_t *node);
 /* Engine: take what the store gave up to the publisher. */
 unsigned pc_pool_drain_gone(peercache_node_t *node);

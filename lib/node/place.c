@@ -158,7 +158,7 @@ int pc_place_next(struct peercache_node *node, uint64_t bytes)
     return may_bind ? numa_node : -1;
 }
 
-bool pc_place_has_room(struct peercache_node *node, uint64_t bytes)
+bool pc_place_has_room(struct peercache_node *node, uint64_t bytes, bool say)
 {
     struct pc_limits limits;
     pc_limits_look("", &limits);
@@ -169,13 +169,16 @@ bool pc_place_has_room(struct peercache_node *node, uint64_t bytes)
     if (limits.left.bytes >= reserve && limits.left.bytes - reserve >= bytes) {
         return true;
     }
-    PC_ERROR("pool",
-             "the pool stays at %zu regions of %" PRIu64 " MiB in all: the "
-             "next has %" PRIu64 " MiB, and under the limit of %s %" PRIu64
-             " MiB are left, of which %" PRIu64 " stay free",
-             node->n_regions, node->settings.global_segment_size / MIB,
-             bytes / MIB, limits.left.name, limits.left.bytes / MIB,
-             reserve / MIB);
+    if (say) {
+        PC_ERROR("pool",
+                 "the pool stays at %zu regions, %" PRIu64 " of %" PRIu64
+                 " MiB: the next has %" PRIu64 " MiB, and under the limit of "
+                 "%s %" PRIu64 " MiB are left, of which %" PRIu64
+                 " stay free; it grows when there is more",
+                 node->n_regions, node->pool_bytes / MIB,
+                 node->settings.global_segment_size / MIB, bytes / MIB,
+                 limits.left.name, limits.left.bytes / MIB, reserve / MIB);
+    }
     return false;
 }
 
@@ -239,6 +242,17 @@ static struct pc_place_state copy_of(struct peercache_node *node)
     return place;
 }
 
+/* Once the pool has come up, of what it is to have. A rest too small for a
+ * region is not missing. */
+static uint64_t missing(struct peercache_node *node,
+                        const struct pc_place_state *place)
+{
+    uint64_t all = all_pages(place);
+    uint64_t wanted = node->settings.global_segment_size;
+    bool is_over = !node->client && pc_event_get(&node->pool_ready) == 2;
+    return is_over && wanted > all + PC_REGION_LEAST ? wanted - all : 0;
+}
+
 void pc_place_json(struct peercache_node *node, struct pc_text *text)
 {
     struct pc_place_state place = copy_of(node);
@@ -250,9 +264,11 @@ void pc_place_json(struct peercache_node *node, struct pc_text *text)
         pc_cpus_write(&plan->engine_cpus, cpus, sizeof(cpus));
     }
     pc_text_add(text,
-                ",\"placement\":{\"numa_nodes\":\"%s\",\"engine_cpus\":\"%s\","
+                ",\"placement\":{\"missing\":%" PRIu64
+                ",\"numa_nodes\":\"%s\",\"engine_cpus\":\"%s\","
                 "\"engine_bound\":%s,\"why\":",
-                nodes, cpus, place.is_engine_bound ? "true" : "false");
+                missing(node, &place), nodes, cpus,
+                place.is_engine_bound ? "true" : "false");
     pc_text_add_json(text, plan->why, strlen(plan->why));
     pc_text_add(text, ",\"unmet\":");
     pc_text_add_json(text, plan->unmet, strlen(plan->unmet));
@@ -273,6 +289,7 @@ void pc_place_gauges(struct peercache_node *node)
     struct pc_place_state place = copy_of(node);
     pc_metrics_set(m, PC_METRIC_POOL_WANTED,
                    node->client ? 0 : node->settings.global_segment_size);
+    pc_metrics_set(m, PC_METRIC_POOL_MISSING, missing(node, &place));
     pc_metrics_set(m, PC_METRIC_POOL_HUGE, place.pages[PC_PAGES_HUGE]);
     pc_metrics_set(m, PC_METRIC_POOL_TRANSPARENT,
                    place.pages[PC_PAGES_TRANSPARENT]);

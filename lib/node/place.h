@@ -15,6 +15,9 @@
 
 #include <pthread.h>
 
+/* Smaller rests of the pool are not worth a region. */
+#define PC_REGION_LEAST (64ull << 10)
+
 struct peercache_node;
 struct pc_settings;
 
@@ -43,8 +46,8 @@ void pc_place_plan(struct peercache_node *node);
 void pc_place_engine(struct peercache_node *node);
 /* The NUMA node of the next region; -1: anywhere. */
 int pc_place_next(struct peercache_node *node, uint64_t bytes);
-/* Whether the next region would fit now; says so if not. */
-bool pc_place_has_room(struct peercache_node *node, uint64_t bytes);
+/* Whether the next region would fit now; says so if not and wanted. */
+bool pc_place_has_room(struct peercache_node *node, uint64_t bytes, bool say);
 
 /* A region's memory, wherever it came from. */
 struct pc_place_region

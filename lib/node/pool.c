@@ -3,6 +3,8 @@
  *
  * Regions are allocated and registered in the background, one after the other,
  * so the node serves while its pool still grows. place.c says where each goes.
+ * Where there is no memory for one, the pool is short, said once, and tried
+ * again later.
  * A region's memory comes from the fabric, so that peers can read it; without
  * one it is plain memory and every read of it is served.
  */
@@ -18,8 +20,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Smaller rests of the pool are not worth a region. */
-#define REGION_MIN (64ull << 10)
 /* The first region of a pool of several: there in a moment, so that the first
  * put does not wait for a whole one to be filled with zeros. */
 #define REGION_FIRST (64ull << 20)
@@ -238,10 +238,20 @@ static uint64_t next_length(const struct peercache_node *node)
     return (rest < size ? rest : size) / 4096 * 4096;
 }
 
-static bool has_room(struct peercache_node *node, uint64_t length)
+static bool has_room(struct peercache_node *node, uint64_t length, bool say)
 {
     /* The memory of simulated machines is not that of this one. */
-    return node->manual || pc_place_has_room(node, length);
+    return node->manual || pc_place_has_room(node, length, say);
+}
+
+bool pc_pool_is_short(const struct peercache_node *node)
+{
+    return !node->client && next_length(node) >= PC_REGION_LEAST;
+}
+
+bool pc_pool_has_room(struct peercache_node *node)
+{
+    return has_room(node, next_length(node), false);
 }
 
 static bool lock(struct peercache_node *node,
@@ -284,16 +294,21 @@ bool pc_pool_grow(struct peercache_node *node)
 {
     struct pc_pool_region region = {.length = next_length(node)};
     struct pc_place_region place = {.numa_node = -1};
-    if (region.length < REGION_MIN || !has_room(node, region.length)) {
+    if (region.length < PC_REGION_LEAST) {
+        return false;
+    }
+    if (!has_room(node, region.length, !node->said_short)) {
+        node->said_short = true;
         return false;
     }
     if (!allocate(node, &region, &place)) {
-        if (!pc_threads_are_stopping(node)) {
+        if (!pc_threads_are_stopping(node) && !node->said_short) {
             PC_ERROR("pool",
                      "no memory for region %zu, the pool stays at %zu "
-                     "regions",
+                     "regions until there is",
                      node->n_regions, node->n_regions);
         }
+        node->said_short = true;
         return false;
     }
     place.is_locked = lock(node, &region);

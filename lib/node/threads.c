@@ -11,6 +11,12 @@
 #define EVICT_AT_ONCE 32
 #define EVICT_A_TURN  16
 #define COPIERS_MAX   16
+/* A pool that came up short tries to grow after so long, and then after twice
+ * as long each time, up to the most. */
+#define AGAIN_FIRST PC_S
+#define AGAIN_MOST  (300 * PC_S)
+/* Room must be there at two looks, no further apart than this. */
+#define AGAIN_LASTS (10 * PC_S)
 
 struct pc_threads
 {
@@ -25,6 +31,7 @@ struct pc_threads
     pthread_t copiers[COPIERS_MAX];
     size_t n_copiers;
     bool has_evictor, has_pool;
+    struct pc_event stop; /* 1: the pool's thread ends, also while it waits. */
 };
 
 /* ---- Evictor ---------------------------------------------------------- */
@@ -66,13 +73,21 @@ void pc_threads_wake_evictor(struct peercache_node *node)
  * 5 us at a time, mostly while its owners answer. The evictor's thread is for
  * who is faster than that: to wake it costs the caller 30 to 50 us, and what it
  * touches is then in another core's cache. No work in the turn's sense: nobody
- * polls longer for it. */
+ * polls longer for it.
+ *
+ * Turns of the engine's own thread begin later than a caller's. Else the thread
+ * would evict for each page that a caller copies, in another core, and what
+ * that leaves to do would keep it awake until the next page. */
 void pc_threads_make_room(struct peercache_node *node)
 {
     uint64_t now = pc_engine_now(&node->engine);
-    if (!node->client && now >= node->room_again_ns &&
-        pc_store_wants_eviction(node->store) &&
-        pc_store_evict(node->store, EVICT_A_TURN) == 0) {
+    if (node->client || now < node->room_again_ns) {
+        return;
+    }
+    node->makes_room = pc_store_wants_eviction(node->store) &&
+                       (node->makes_room || pc_engine_is_lent(&node->engine) ||
+                        pc_store_is_halfway(node->store));
+    if (node->makes_room && pc_store_evict(node->store, EVICT_A_TURN) == 0) {
         node->room_again_ns = now + PC_MS; /* All is pinned. */
     }
 }
@@ -218,6 +233,32 @@ void pc_threads_bring_up_bounce(struct peercache_node *node)
     }
 }
 
+/* The pool has less than it is to have. Memory that others need only for a
+ * moment is theirs: it is taken if it is free at two looks. */
+static void grow_later(struct pc_threads *t)
+{
+    struct peercache_node *node = t->node;
+    uint64_t delay = AGAIN_FIRST;
+    bool was_room = false;
+    while (pc_pool_is_short(node)) {
+        uint64_t wait = was_room && delay > AGAIN_LASTS ? AGAIN_LASTS : delay;
+        if (pc_event_wait(&t->stop, 0, wait)) {
+            return;
+        }
+        pc_metrics_add(&node->metrics, PC_METRIC_POOL_RETRIES, 1);
+        bool is_room = pc_pool_has_room(node);
+        if (is_room && was_room && pc_pool_grow(node)) {
+            delay = AGAIN_FIRST;
+            continue;
+        }
+        if (!is_room || was_room) {
+            delay = delay < AGAIN_MOST / 2 ? delay * 2 : AGAIN_MOST;
+        }
+        was_room = is_room && !was_room;
+    }
+    PC_INFO("pool", "the pool is whole now, regions %zu", node->n_regions);
+}
+
 static void *pool_main(void *arg)
 {
     struct pc_threads *t = arg;
@@ -233,6 +274,9 @@ static void *pool_main(void *arg)
                 (size_t)stats.n_regions, (unsigned long long)stats.capacity);
     }
     pc_event_set(&node->pool_ready, 2);
+    if (!is_stopping(t) && pc_pool_is_short(node)) {
+        grow_later(t);
+    }
     return NULL;
 }
 
@@ -263,6 +307,7 @@ peercache_status_t pc_threads_start(struct peercache_node *node)
     }
     t->node = node;
     pc_list_init(&t->copies);
+    pc_event_init(&t->stop, 0);
     (void)pthread_mutex_init(&t->lock, NULL);
     (void)pthread_cond_init(&t->evict_wanted, NULL);
     (void)pthread_cond_init(&t->copy_wanted, NULL);
@@ -281,6 +326,7 @@ void pc_threads_stop(struct peercache_node *node)
     (void)pthread_cond_broadcast(&t->evict_wanted);
     (void)pthread_cond_broadcast(&t->copy_wanted);
     (void)pthread_mutex_unlock(&t->lock);
+    pc_event_set(&t->stop, 1);
     if (t->has_evictor) {
         (void)pthread_join(t->evictor, NULL);
     }

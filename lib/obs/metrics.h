@@ -250,6 +250,10 @@
       "memory of the pool so far, by its pages")                               \
     X(POOL_PLAIN, GAUGE, "pool_memory_bytes", "pages=\"plain\"",               \
       "memory of the pool so far, by its pages")                               \
+    X(POOL_MISSING, GAUGE, "pool_missing_bytes", "",                           \
+      "wanted memory that could not be had; it is tried again")                \
+    X(POOL_RETRIES, COUNTER, "pool_retries_total", "",                         \
+      "times that a pool with less memory than wanted tried to get more")      \
     X(POOL_BOUND, GAUGE, "pool_bound_bytes", "",                               \
       "of it, bound to a NUMA node")                                           \
     X(POOL_SHARED, GAUGE, "pool_shared_bytes", "",                             \

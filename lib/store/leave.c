@@ -231,6 +231,12 @@ bool pc_store_wants_eviction(const struct pc_store *store)
     return pc_store_is_below(store, store->params.free_high);
 }
 
+bool pc_store_is_halfway(const struct pc_store *store)
+{
+    return pc_store_is_below(
+        store, (store->params.free_low + store->params.free_high) / 2);
+}
+
 bool pc_store_is_short(const struct pc_store *store)
 {
     return pc_store_is_below(store, store->params.free_low);

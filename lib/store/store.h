@@ -163,6 +163,8 @@ bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep);
 /* Whether less is free than the margin asks for: eviction goes on until then.
  */
 bool pc_store_wants_eviction(const struct pc_store *store);
+/* Whether half of what lies between the watermarks is taken. */
+bool pc_store_is_halfway(const struct pc_store *store);
 /* Whether less than the low watermark is free: time to wake an evictor, which
  * then has something to do for more than one batch. */
 bool pc_store_is_short(const struct pc_store *store);

@@ -2,13 +2,16 @@
  * churn.c - the memory of a process that stores, reads and removes at full
  * speed for long, against what its settings allow.
  *
- * usage: bench_churn [SECONDS [POOL_MIB [ROWS]]]   (60, 256, 12)
+ * usage: bench_churn [SECONDS [POOL_MIB [ROWS [FOLDER DISK_MIB]]]]
+ *                     (60, 256, 12, no disk tier)
  *
  * Two nodes of one cluster in this process, two threads each: puts, gets,
  * exists and removes of values of many sizes, from a key space of eight times
- * the pools, so that both evict all the time. Every value that is read is
- * checked at both ends. Prints a row each SECONDS / ROWS. Exit status: 0; 1: a
- * wrong byte, a failed call, or more memory than allowed.
+ * the pools, so that both evict all the time; with FOLDER, what is evicted goes
+ * to a disk tier of DISK_MIB a node there. Every value that is read is checked
+ * in each block of 512 bytes. Prints a row each SECONDS / ROWS; calls that ran
+ * out of time, as they do beside other work, are counted. Exit status: 0; 1: a
+ * wrong byte, a failed call, or more memory or disk than allowed.
  */
 #include <peercache/peercache.h>
 
@@ -22,7 +25,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NODES = 2, LANES = 2, BATCH = 16, VALUE_MAX = 4497408, KEY_LEN = 24 };
+enum {
+    NODES = 2,
+    LANES = 2,
+    BATCH = 16,
+    VALUE_MAX = 4497408,
+    KEY_LEN = 24,
+    BLOCK = 512
+};
 
 /* What a call may hold beside the nodes: buffers of the lanes. */
 #define LANE_BYTES ((uint64_t)BATCH * VALUE_MAX)
@@ -37,7 +47,7 @@ struct lane
     peercache_node_t *node;
     unsigned char *buffer; /* Touched at once, so that it counts from start. */
     struct pc_rand rand;
-    _Atomic uint64_t n_calls, n_put, n_read, put_bytes;
+    _Atomic uint64_t n_calls, n_put, n_read, n_late, put_bytes;
     pthread_t thread;
 };
 
@@ -78,16 +88,35 @@ static uint64_t size_of(uint64_t key)
     return sizes[0];
 }
 
+/* What stands at an offset of a key's value, so that neither a block of another
+ * value nor one from another place of its own is taken for it. */
+static uint64_t mark_at(uint64_t key, uint64_t at)
+{
+    return (key + 1) * 0x9e3779b97f4a7c15ull ^ at;
+}
+
 static void mark(unsigned char *value, uint64_t key, uint64_t len)
 {
-    memcpy(value, &key, sizeof(key));
-    memcpy(value + len - sizeof(key), &key, sizeof(key));
+    uint64_t last = len - sizeof(last);
+    for (uint64_t at = 0; at < len; at += BLOCK) {
+        uint64_t word = mark_at(key, at);
+        memcpy(value + at, &word, sizeof(word));
+    }
+    uint64_t word = mark_at(key, last);
+    memcpy(value + last, &word, sizeof(word));
 }
 
 static bool is_marked(const unsigned char *value, uint64_t key, uint64_t len)
 {
-    return memcmp(value, &key, sizeof(key)) == 0 &&
-           memcmp(value + len - sizeof(key), &key, sizeof(key)) == 0;
+    uint64_t last = len - sizeof(last);
+    for (uint64_t at = 0; at + sizeof(last) <= last; at += BLOCK) {
+        uint64_t word = mark_at(key, at);
+        if (memcmp(value + at, &word, sizeof(word)) != 0) {
+            return false;
+        }
+    }
+    uint64_t word = mark_at(key, last);
+    return memcmp(value + last, &word, sizeof(word)) == 0;
 }
 
 typedef peercache_status_t (*verb_fn)(peercache_node_t *, peercache_item_t *,
@@ -117,7 +146,9 @@ static void call(struct lane *lane, verb_fn verb, const uint64_t *keys)
         items[i].n_pieces = has_bytes;
     }
     peercache_status_t status = verb(lane->node, items, BATCH, &params, NULL);
-    if (status != PEERCACHE_OK && status != PEERCACHE_PARTIAL) {
+    if (status == PEERCACHE_TIMED_OUT) {
+        atomic_fetch_add(&lane->n_late, 1);
+    } else if (status != PEERCACHE_OK && status != PEERCACHE_PARTIAL) {
         (void)fprintf(stderr, "bench_churn: %s\n", peercache_strerror(status));
         atomic_store(&failed, true);
     }
@@ -200,47 +231,53 @@ static double gauge(peercache_node_t *const *nodes, const char *name)
 
 /* What memory beside the pools may grow to, from what the settings bound: 128
  * bytes of bookkeeping a slot, 128 a record of the shards and of the location
- * caches, and 32 MiB a node for messages and operations under way. */
+ * caches, and 32 MiB a node for messages and operations under way; with a disk
+ * 64 bytes for each key, and 8 MiB a node for the buffers of its threads. */
 static double allowed_mib(peercache_node_t *const *nodes, double pool_mib,
-                          double at_start)
+                          double at_start, bool with_disk)
 {
+    double disk = with_disk ? NODES * ((double)n_keys * 64 / 1048576 + 8) : 0;
     double slots = NODES * pool_mib * 1048576 / 4096 * 5 / 4;
     double records = gauge(nodes, "directory_records_limit");
     double most = slots * 2 < records ? slots * 2 : records; /* Two copies. */
     return at_start + (slots + most + NODES * 65536.0) * 128 / 1048576 +
-           NODES * 32;
+           NODES * 32 + disk;
 }
 
-static void sum_up(struct lane *lanes, uint64_t *calls_p, uint64_t *put_p,
-                   uint64_t *read_p, uint64_t *bytes_p)
+struct sums
 {
-    *calls_p = *put_p = *read_p = *bytes_p = 0;
+    unsigned long long calls, put, read, late, bytes;
+};
+
+static struct sums sum_up(struct lane *lanes)
+{
+    struct sums sums = {0};
     for (int i = 0; i < NODES * LANES; i++) {
-        *calls_p += atomic_load(&lanes[i].n_calls);
-        *put_p += atomic_load(&lanes[i].n_put);
-        *read_p += atomic_load(&lanes[i].n_read);
-        *bytes_p += atomic_load(&lanes[i].put_bytes);
+        sums.calls += atomic_load(&lanes[i].n_calls);
+        sums.put += atomic_load(&lanes[i].n_put);
+        sums.read += atomic_load(&lanes[i].n_read);
+        sums.late += atomic_load(&lanes[i].n_late);
+        sums.bytes += atomic_load(&lanes[i].put_bytes);
     }
+    return sums;
 }
 
 static void print_row(peercache_node_t *const *nodes, struct lane *lanes,
                       double seconds, double allowed)
 {
-    uint64_t calls;
-    uint64_t put;
-    uint64_t read;
-    uint64_t bytes;
-    sum_up(lanes, &calls, &put, &read, &bytes);
-    printf("| %7.0f | %9llu | %9llu | %9llu | %8.1f | %7.3f | %8.1f | %8.1f | "
-           "%8.1f | %8.1f | %8.1f | %6.0f |\n",
-           seconds, (unsigned long long)calls, (unsigned long long)put,
-           (unsigned long long)read, (double)bytes / 1073741824,
+    struct sums sums = sum_up(lanes);
+    printf("| %7.0f | %9llu | %9llu | %9llu | %6llu | %8.1f | %7.3f | %8.1f | "
+           "%8.1f | %8.1f | %8.1f | %8.1f | %6.0f | %8.1f | %9.0f | %9.0f |\n",
+           seconds, sums.calls, sums.put, sums.read, sums.late,
+           (double)sums.bytes / 1073741824,
            gauge(nodes, "pool_bytes_used") /
                gauge(nodes, "pool_capacity_bytes"),
            status_mib("RssShmem"), status_mib("RssAnon"), allowed,
            gauge(nodes, "pool_index_bytes") / 1048576,
            gauge(nodes, "directory_bytes") / 1048576,
-           gauge(nodes, "publish_queue_entries"));
+           gauge(nodes, "publish_queue_entries"),
+           gauge(nodes, "disk_bytes_used") / 1048576, gauge(nodes, "disk_keys"),
+           gauge(nodes, "read_disk_hits_total"));
     (void)fflush(stdout);
 }
 
@@ -251,7 +288,27 @@ static void set(peercache_config_t *config, const char *name, const char *value)
     require(peercache_config_set(config, name, value) == PEERCACHE_OK, name);
 }
 
-static peercache_node_t *open_node(int number, uint64_t pool_mib)
+/* Without a folder: no disk tier. */
+struct disk
+{
+    const char *folder;
+    uint64_t mib;
+};
+
+static void set_disk(peercache_config_t *config, const struct disk *disk)
+{
+    char size[48];
+    set(config, "disk_enabled", disk->folder != NULL ? "true" : "false");
+    if (disk->folder != NULL) {
+        (void)snprintf(size, sizeof(size), "%lluMiB",
+                       (unsigned long long)disk->mib);
+        set(config, "disk_path", disk->folder);
+        set(config, "disk_size", size);
+    }
+}
+
+static peercache_node_t *open_node(int number, uint64_t pool_mib,
+                                   const struct disk *disk)
 {
     peercache_config_t *config;
     peercache_node_t *node;
@@ -269,7 +326,7 @@ static peercache_node_t *open_node(int number, uint64_t pool_mib)
     set(config, "discovery_addr", seed);
     set(config, "control_bind_host", "127.0.0.1");
     set(config, "global_segment_size", pool);
-    set(config, "disk_enabled", "false");
+    set_disk(config, disk);
     set(config, "metrics_enabled", "false");
     set(config, "log_level", "error");
     require(peercache_node_create(config, &node) == PEERCACHE_OK &&
@@ -284,12 +341,16 @@ int main(int argc, char **argv)
     double seconds = argc > 1 ? strtod(argv[1], NULL) : 60;
     uint64_t pool_mib = argc > 2 ? strtoull(argv[2], NULL, 10) : 256;
     int n_rows = argc > 3 ? atoi(argv[3]) : 12;
-    require(seconds > 0 && pool_mib >= 32 && n_rows > 0, "an argument");
+    struct disk disk = {argc > 5 ? argv[4] : NULL,
+                        argc > 5 ? strtoull(argv[5], NULL, 10) : 0};
+    require(seconds > 0 && pool_mib >= 32 && n_rows > 0 &&
+                (argc < 5 || disk.mib >= 4),
+            "an argument");
     peercache_node_t *nodes[NODES];
     static struct lane lanes[NODES * LANES];
     double mean = 0;
     for (int i = 0; i < NODES; i++) {
-        nodes[i] = open_node(i, pool_mib);
+        nodes[i] = open_node(i, pool_mib, &disk);
     }
     for (uint64_t k = 0; k < 4096; k++) {
         mean += (double)size_of(k) / 4096;
@@ -303,16 +364,19 @@ int main(int argc, char **argv)
         pc_rand_init(&lanes[i].rand, i + 1);
     }
     double at_start = status_mib("RssAnon");
-    double allowed = allowed_mib(nodes, (double)pool_mib, at_start);
+    double allowed =
+        allowed_mib(nodes, (double)pool_mib, at_start, disk.folder != NULL);
     printf("%d nodes of %llu MiB, %llu keys of %.0f bytes on average; memory "
            "in MiB\n",
            NODES, (unsigned long long)pool_mib, (unsigned long long)n_keys,
            mean);
-    printf("| seconds |     calls |    stored |      read | GiB put  | pool    "
-           "| shared   | private  | allowed  | index    | directory| queued |\n"
-           "|--------:|----------:|----------:|----------:|---------:|--------:"
-           "|---------:|---------:|---------:|---------:|---------:|-------:|"
-           "\n");
+    printf(
+        "| seconds |     calls |    stored |      read |   late | GiB put  | "
+        "pool    | shared   | private  | allowed  | index    | directory| "
+        "queued | disk     | on disk   | from disk |\n"
+        "|--------:|----------:|----------:|----------:|-------:|---------:|-"
+        "-------:|---------:|---------:|---------:|---------:|---------:|--"
+        "-----:|---------:|----------:|----------:|\n");
     print_row(nodes, lanes, 0, allowed);
     for (int i = 0; i < NODES * LANES; i++) {
         require(pthread_create(&lanes[i].thread, NULL, lane_main, &lanes[i]) ==
@@ -327,7 +391,9 @@ int main(int argc, char **argv)
             (void)usleep(20000);
         }
         print_row(nodes, lanes, (double)(now_ns() - begin) / 1e9, allowed);
-        too_much = too_much || status_mib("RssAnon") > allowed;
+        too_much = too_much || status_mib("RssAnon") > allowed ||
+                   gauge(nodes, "disk_bytes_used") >
+                       NODES * (double)disk.mib * 1048576;
     }
     atomic_store(&stopping, true);
     for (int i = 0; i < NODES * LANES; i++) {
@@ -337,6 +403,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < NODES; i++) {
         peercache_node_destroy(nodes[i]);
     }
-    printf("%s\n", too_much ? "more memory than allowed" : "within bounds");
+    printf("%s\n",
+           too_much ? "more memory or disk than allowed" : "within bounds");
     return atomic_load(&failed) || too_much;
 }

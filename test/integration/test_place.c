@@ -518,6 +518,23 @@ static bool write_to(const char *folder, const char *name, const char *text)
     return written;
 }
 
+/* The node is short of memory under its group's limit, and says so once. */
+static void it_grows_when_the_limit_is_lifted(peercache_node_t *node)
+{
+    WAIT_UNTIL(host_metric(node, "pool_retries_total") >= 2, 60);
+    /* With the ballast there is never room for all of it. */
+    assert_in_range(host_metric(node, "pool_missing_bytes"), 1, 112 * MIB);
+    assert_true(write_to(getenv("PC_TEST_FOLDER"), getenv("PC_TEST_LIMIT"),
+                         "1073741824"));
+    WAIT_UNTIL(pool_memory(node) == 128 * MIB, 60);
+    WAIT_UNTIL(host_metric(node, "pool_missing_bytes") == 0, 10);
+    WAIT_UNTIL(host_log_count(PEERCACHE_LOG_INFO, "the pool is whole", "") == 1,
+               10);
+    assert_int_equal(
+        host_log_count(PEERCACHE_LOG_ERROR, "the pool stays at", ""), 1);
+    works(node);
+}
+
 /* With PC_TEST_GROUP's limit of 160 MiB. */
 static void group_alone(void **state)
 {
@@ -547,6 +564,7 @@ static void group_alone(void **state)
     assert_in_range(pool_memory(node), 16 * MIB, 96 * MIB);
     assert_int_equal(
         host_log_count(PEERCACHE_LOG_ERROR, "the pool stays at", group), 1);
+    it_grows_when_the_limit_is_lifted(node);
     peercache_node_destroy(node);
     free(ballast);
 }
@@ -572,6 +590,8 @@ static void the_limit_of_a_control_group_is_kept_to(void **state)
             _exit(77);
         }
         (void)setenv("PC_TEST_GROUP", strstr(folder, "/peercache-test"), 1);
+        (void)setenv("PC_TEST_FOLDER", folder, 1);
+        (void)setenv("PC_TEST_LIMIT", limit, 1);
         execl("/proc/self/exe", "group_alone", "group_alone", (char *)NULL);
         _exit(127);
     }
