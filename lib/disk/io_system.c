@@ -61,7 +61,11 @@ static int64_t read_pid(int file)
 }
 
 /* flock() ends with the last descriptor of this open: also when the process is
- * killed, and not when somebody else in it opens and closes the file. */
+ * killed, and not when somebody else in it opens and closes the file, as
+ * fcntl() locks would. A child that was forked without exec keeps it as long as
+ * it lives, if its parent is killed: the next start works without a disk then,
+ * and says so. The directory is locked too, for somebody may delete the file;
+ * file systems of a network may not be able to. */
 static int system_lock(void *arg, int dir, const char *name, int *file_p,
                        int64_t *pid_p)
 {
@@ -79,6 +83,11 @@ static int system_lock(void *arg, int dir, const char *name, int *file_p,
         *pid_p = error == EWOULDBLOCK ? read_pid(file) : 0;
         (void)close(file);
         return error;
+    }
+    if (flock(dir, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        *pid_p = 0; /* It had another file. */
+        (void)close(file);
+        return EWOULDBLOCK;
     }
     char text[24];
     int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
@@ -148,6 +157,7 @@ static int system_open(void *arg, int dir, const char *name, unsigned flags,
 static void system_close(void *arg, int file)
 {
     (void)arg;
+    (void)flock(file, LOCK_UN); /* A forked child may have it open as well. */
     (void)close(file);
 }
 

@@ -25,7 +25,9 @@
 
 static void end(struct pc_clear *clear, peercache_status_t status)
 {
-    pc_tier_clear_over(clear->node);
+    if (clear->holds_disk) {
+        pc_tier_clear_over(clear->node);
+    }
     clear->status = status;
     clear->done(clear);
 }
@@ -113,6 +115,9 @@ static void sweep(struct pc_clear *clear)
         clear->swept = !pc_store_clear(node->store, &clear->sweep);
     }
     if (clear->swept && !clear->disk_swept) {
+        if (!clear->holds_disk) {
+            clear->holds_disk = pc_tier_clear_begin(node);
+        }
         clear->disk_swept =
             !pc_tier_clear_some(node, &clear->cursor, &clear->n_on_disk);
     }

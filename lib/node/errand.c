@@ -5,7 +5,11 @@
 
 /* At a time. */
 #define ERRANDS_MAX 1024
-#define PROGRESS_NS (50 * PC_MS)
+/* Memory of all errands and of those of one peer, some 150 bytes a key: pins
+ * have a bound of their own. What is beyond is told AGAIN. */
+#define BYTES_MAX         (32ull << 20)
+#define BYTES_OF_PEER_MAX (4ull << 20)
+#define PROGRESS_NS       (50 * PC_MS)
 /* What a promoted value is pinned for after its place was told. */
 #define LEASE_NS (250 * PC_MS)
 /* No reader waits for longer, whatever it says. */
@@ -20,11 +24,12 @@ struct key
 
 struct errand
 {
-    struct pc_list link; /* tier->errands, until it is being sent. */
+    struct pc_list link; /* tier->errands, then tier->answering. */
     struct peercache_node *node;
     struct pc_conn *conn;
     struct pc_timer tick;
     uint64_t end_ns;
+    uint64_t memory; /* Its own, of tier->errand_bytes. */
     uint64_t bytes;  /* Pinned, or about to be. */
     uint64_t answer; /* Bytes of its body. */
     uint64_t request;
@@ -56,6 +61,7 @@ static void errand_free(struct errand *e)
     pc_engine_timer_stop(&node->engine, &e->tick);
     pc_list_remove(&e->link);
     node->tier->n_errands--;
+    node->tier->errand_bytes -= e->memory;
     pc_tier_unpinned(node->tier, e->bytes);
     pc_conn_unref(e->conn);
     pc_free(e->statuses);
@@ -66,6 +72,41 @@ static void errand_free(struct errand *e)
     pc_free(e->pieces);
     pc_free(e->keys);
     pc_free(e);
+}
+
+static uint64_t memory_of(uint32_t n_keys)
+{
+    const struct errand *e = NULL;
+    return sizeof(*e) +
+           (uint64_t)n_keys *
+               (sizeof(*e->statuses) + sizeof(*e->generations) +
+                sizeof(*e->lengths) + sizeof(*e->checksums) + sizeof(*e->pins) +
+                sizeof(*e->pieces) + sizeof(*e->keys));
+}
+
+static uint64_t memory_of_peer(const struct pc_list *errands,
+                               uint64_t incarnation)
+{
+    uint64_t bytes = 0;
+    for (const struct pc_list *at = errands->next; at != errands;
+         at = at->next) {
+        const struct errand *e = PC_CONTAINER_OF(at, struct errand, link);
+        bytes += e->conn->remote.incarnation == incarnation ? e->memory : 0;
+    }
+    return bytes;
+}
+
+/* Whether one more, of so many keys, is within the bounds. */
+static bool has_room(const struct pc_tier *tier, const struct pc_conn *conn,
+                     uint32_t n_keys)
+{
+    uint64_t more = memory_of(n_keys);
+    uint64_t peer = conn->remote.incarnation;
+    return tier->n_errands < ERRANDS_MAX &&
+           tier->errand_bytes + more <= BYTES_MAX &&
+           memory_of_peer(&tier->errands, peer) +
+                   memory_of_peer(&tier->answering, peer) + more <=
+               BYTES_OF_PEER_MAX;
 }
 
 static struct errand *errand_new(struct peercache_node *node,
@@ -85,6 +126,8 @@ static struct errand *errand_new(struct peercache_node *node,
     e->n_keys = n;
     pc_list_push_back(&node->tier->errands, &e->link);
     node->tier->n_errands++;
+    e->memory = memory_of(n);
+    node->tier->errand_bytes += e->memory;
     e->statuses = pc_alloc(n, sizeof(*e->statuses));
     e->generations = pc_alloc(n, sizeof(*e->generations));
     e->lengths = pc_alloc(n, sizeof(*e->lengths));
@@ -130,6 +173,7 @@ static void answer_pages(struct errand *e)
     };
     pc_metrics_add(&e->node->metrics, PC_METRIC_BYTES_SERVED, bytes);
     pc_list_remove(&e->link); /* The pins go with what is sent. */
+    pc_list_push_back(&e->node->tier->answering, &e->link);
     if (pc_conn_send(e->conn, &out, e->pieces, n, pages_sent, e) !=
         PEERCACHE_OK) {
         pc_conn_fail(e->conn, e->request, PEERCACHE_NO_MEMORY, "no memory");
@@ -318,11 +362,14 @@ void pc_errand_start(struct peercache_node *node, struct pc_conn *conn,
     uint64_t now_ns = pc_engine_now(&node->engine);
     uint64_t wait_ns =
         read->wait_ns < PATIENCE_MAX_NS ? read->wait_ns : PATIENCE_MAX_NS;
-    if (node->tier == NULL || node->tier->n_errands >= ERRANDS_MAX) {
-        pc_conn_fail(conn, msg->request,
-                     node->tier == NULL ? PEERCACHE_UNSUPPORTED
-                                        : PEERCACHE_AGAIN,
-                     "no disk, or too many wait for it");
+    if (node->tier == NULL) {
+        pc_conn_fail(conn, msg->request, PEERCACHE_UNSUPPORTED, "no disk");
+        return;
+    }
+    if (!has_room(node->tier, conn, read->n_keys)) {
+        pc_metrics_add(&node->metrics, PC_METRIC_DISK_BUSY, read->n_keys);
+        pc_conn_fail(conn, msg->request, PEERCACHE_AGAIN,
+                     "too many wait for the disk");
         return;
     }
     /* acquire: pairs with the node's end, which has ended all errands. */

@@ -373,6 +373,7 @@ static void set_disk_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_PROMOTIONS, node->tier->promotions.n_used);
     pc_metrics_set(m, PC_METRIC_PROMOTE_PINNED,
                    pc_tier_pinned_bytes(node->tier));
+    pc_metrics_set(m, PC_METRIC_ERRAND_BYTES, node->tier->errand_bytes);
 }
 
 static void set_link_gauges(peercache_node_t *node)

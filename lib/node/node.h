@@ -263,6 +263,9 @@ bool pc_pool_has_room(peercache_node_t *node);
 void pc_pool_free(peercache_node_t *node);
 /* Engine: take what the store gave up to the publisher. */
 unsigned pc_pool_drain_gone(peercache_node_t *node);
+/* Engine: give up the value of a digest; its retract is queued from the next
+ * drain on, also if somebody still has it pinned. False: there is none. */
+bool pc_pool_remove(peercache_node_t *node, struct pc_digest digest);
 void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why);
 /* The disk gave up a value whose record was published. Any thread. */
 void pc_pool_gone_from_disk(peercache_node_t *node,
@@ -357,6 +360,7 @@ struct pc_clear
     struct pc_sweep sweep;
     uint64_t n_counted; /* Of n_gone, in the metrics. */
     bool swept;         /* All slots were looked at. */
+    bool holds_disk;    /* Nothing gets a record on disk meanwhile. */
     uint64_t cursor;    /* In the disk's index. */
     uint64_t n_on_disk; /* Values given up that were only there. */
     bool disk_swept;    /* All of it was looked at, */

@@ -448,6 +448,22 @@ void pc_pool_gone_from_disk(struct peercache_node *node,
     add_gone(node, place, PC_GONE_EVICTED);
 }
 
+bool pc_pool_remove(struct peercache_node *node, struct pc_digest digest)
+{
+    struct pc_place place;
+    bool pinned;
+    if (!pc_store_take_out(node->store, digest, &place, &pinned)) {
+        return false;
+    }
+    if (pinned) {
+        /* Its end is told when the last pin goes, perhaps that of a write to a
+         * slow disk: too late for who waits for this remove. Told twice is told
+         * once (I4). */
+        pc_publish_retract(node, &place);
+    }
+    return true;
+}
+
 unsigned pc_pool_drain_gone(struct peercache_node *node)
 {
     unsigned n = 0;

@@ -9,6 +9,8 @@
 #define READING_MAX   64
 #define READING_SHARE 8
 #define QUEUED_MAX    16384
+/* Looked at in one turn: each may try for room in the pool. */
+#define PUMP_MAX 64
 
 struct promotion
 {
@@ -192,9 +194,19 @@ static bool has_room(const struct pc_tier *tier, uint64_t length)
 
 static void pump(struct pc_tier *tier)
 {
+    struct pc_engine *engine = &tier->node->engine;
     struct pc_list *at;
-    while ((at = tier->queued.next) != &tier->queued) {
+    if (tier->pump_timer.node.index != 0) {
+        return; /* This turn had its part, whoever ends in it. */
+    }
+    for (unsigned n = 0; (at = tier->queued.next) != &tier->queued; n++) {
         struct promotion *p = PC_CONTAINER_OF(at, struct promotion, link);
+        if (n == PUMP_MAX) {
+            /* Not in this turn, which is the others' as well. */
+            pc_engine_timer_start(engine, &tier->pump_timer,
+                                  pc_engine_now(engine) + 1);
+            return;
+        }
         if (pc_list_is_empty(&p->waits)) {
             end(p, PEERCACHE_AGAIN, NULL); /* Nobody is told. */
         } else if (!has_room(tier, p->from.length)) {
@@ -222,6 +234,19 @@ static void pump_later(struct pc_task *task)
     struct pc_tier *tier = PC_CONTAINER_OF(task, struct pc_tier, pump_task);
     tier->pumping = false;
     pump(tier);
+}
+
+static void pump_on(struct pc_timer *timer, uint64_t now_ns)
+{
+    (void)now_ns;
+    pump(PC_CONTAINER_OF(timer, struct pc_tier, pump_timer));
+}
+
+void pc_promote_init(struct pc_tier *tier)
+{
+    pc_map_init(&tier->promotions);
+    pc_list_init(&tier->queued);
+    pc_engine_timer_init(&tier->pump_timer, pump_on);
 }
 
 static struct promotion *make(struct pc_tier *tier,
@@ -280,6 +305,7 @@ void pc_promote_stop(struct pc_promote_wait *wait)
 void pc_promote_begin_close(struct pc_tier *tier)
 {
     struct pc_list *at;
+    pc_engine_timer_stop(&tier->node->engine, &tier->pump_timer);
     while ((at = tier->queued.next) != &tier->queued) {
         end(PC_CONTAINER_OF(at, struct promotion, link), PEERCACHE_SHUTDOWN,
             NULL);

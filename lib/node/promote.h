@@ -31,6 +31,7 @@ struct pc_promote_wait
                  struct pc_pin *pin);
 };
 
+void pc_promote_init(struct pc_tier *tier);
 /* OK: done will come. NOT_FOUND: it is not on disk. AGAIN: too many wait. */
 peercache_status_t pc_promote(struct peercache_node *node,
                               struct pc_digest digest,

@@ -183,6 +183,10 @@ static void remote_done(struct pc_rpc *rpc, peercache_status_t status,
                 said->n_keys == remote->n_items;
     uint32_t n_taken = 0; /* The codec has counted the records. */
     for (uint32_t i = 0; i < remote->n_items && !op->stopping; i++) {
+        if (status == PEERCACHE_AGAIN) {
+            pc_get_item_busy(op, remote->items[i], false);
+            continue;
+        }
         if (!good) {
             pc_get_item_down(op, remote->items[i]);
             continue;

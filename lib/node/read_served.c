@@ -163,6 +163,8 @@ static void served_done(struct pc_rpc *rpc, peercache_status_t status,
                      item->end <= landed;
         if (status == PEERCACHE_OK || whole) {
             take_item(s, item, moved);
+        } else if (!op->stopping && status == PEERCACHE_AGAIN) {
+            pc_get_item_busy(op, item->item, false); /* It has much to do. */
         } else if (!op->stopping) {
             pc_get_item_down(op, item->item);
         }

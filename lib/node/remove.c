@@ -194,7 +194,7 @@ static bool give_up_own(struct peercache_op *op, struct pc_tier_fence *fence)
         }
         /* First the pool: who writes it to disk just now looks there again
          * (tier.c, start_write). */
-        bool gone = pc_store_remove(node->store, op->state[i].digest);
+        bool gone = pc_pool_remove(node, op->state[i].digest);
         gone = pc_tier_remove(node, op->state[i].digest, fence) || gone;
         if (gone) {
             op->state[i].flags |= PC_ITEM_REMOVED;

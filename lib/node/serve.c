@@ -414,8 +414,7 @@ static void on_remove(struct peercache_node *node, struct pc_conn *conn,
     for (uint32_t i = 0; i < remove->n_keys; i++) {
         /* First the pool: who writes it to disk just now looks there again
          * (tier.c, start_write). */
-        bool gone =
-            !node->client && pc_store_remove(node->store, remove->digests[i]);
+        bool gone = !node->client && pc_pool_remove(node, remove->digests[i]);
         gone = pc_tier_remove(node, remove->digests[i], fence) || gone;
         pc_metrics_add(&node->metrics, PC_METRIC_REMOVED, gone);
         statuses[i] = (int8_t)(gone ? PEERCACHE_OK : PEERCACHE_NOT_FOUND);

@@ -336,7 +336,7 @@ bool pc_tier_keeps(struct peercache_node *node, const struct pc_place *gone,
     if (why == PC_GONE_REPLACED) {
         drop_replaced(node, gone);
     }
-    if (why != PC_GONE_EVICTED || tier->clearing ||
+    if (why != PC_GONE_EVICTED || tier->n_clearing > 0 ||
         pc_store_find(node->store, gone->digest, false, &now)) {
         return false; /* Or it is back already, under a newer generation. */
     }
@@ -406,7 +406,7 @@ static void announce(struct pc_timer *timer, uint64_t now_ns)
 {
     struct pc_tier *tier = PC_CONTAINER_OF(timer, struct pc_tier, timer);
     struct peercache_node *node = tier->node;
-    bool rest = !node->view_ready || tier->clearing || must_rest(node);
+    bool rest = !node->view_ready || tier->n_clearing > 0 || must_rest(node);
     if (is_closing(tier)) {
         return;
     }
@@ -542,6 +542,15 @@ bool pc_tier_remove(struct peercache_node *node, struct pc_digest digest,
     return there;
 }
 
+bool pc_tier_clear_begin(struct peercache_node *node)
+{
+    if (node->tier == NULL) {
+        return false;
+    }
+    node->tier->n_clearing++;
+    return true;
+}
+
 bool pc_tier_clear_some(struct peercache_node *node, uint64_t *cursor,
                         uint64_t *n_gone)
 {
@@ -550,8 +559,6 @@ bool pc_tier_clear_some(struct peercache_node *node, uint64_t *cursor,
     if (node->tier == NULL || is_closing(node->tier)) {
         return false;
     }
-    /* From here on no value gets a record on disk. */
-    node->tier->clearing = true;
     size_t n = pc_disk_list(node->tier->disk, cursor, found, CLEAR_SLICE);
     for (size_t i = 0; i < n; i++) {
         if (pc_store_find(node->store, found[i].digest, false, &place)) {
@@ -578,7 +585,7 @@ void pc_tier_clear(struct peercache_node *node, struct pc_tier_fence *fence)
 void pc_tier_clear_over(struct peercache_node *node)
 {
     if (node->tier != NULL) {
-        node->tier->clearing = false;
+        node->tier->n_clearing--;
     }
 }
 
@@ -659,9 +666,9 @@ void pc_tier_open(struct peercache_node *node, const struct pc_disk_io *io,
         node->settings.region_size < node->settings.global_segment_size
             ? node->settings.region_size
             : node->settings.global_segment_size);
-    pc_map_init(&tier->promotions);
-    pc_list_init(&tier->queued);
+    pc_promote_init(tier);
     pc_list_init(&tier->errands);
+    pc_list_init(&tier->answering);
     pc_engine_timer_init(&tier->timer, announce);
     pc_engine_timer_init(&tier->turn_timer, turn_is_due);
     tier->turn_ns = turn_ns;
@@ -711,6 +718,7 @@ void pc_tier_fini(struct peercache_node *node)
     struct pc_tier *tier = node->tier;
     if (tier != NULL) {
         PC_ASSERT(pc_list_is_empty(&tier->errands) &&
+                  pc_list_is_empty(&tier->answering) &&
                   tier->promotions.n_used == 0);
         pc_map_fini(&tier->promotions);
         pc_free(tier);

@@ -49,14 +49,17 @@ struct pc_tier
     uint64_t reading_bytes;
     bool pumping; /* pump_task is queued. */
     struct pc_task pump_task;
-    struct pc_list errands; /* Of peers that wait for the disk: errand.c */
+    struct pc_timer pump_timer; /* The rest of a long queue. */
+    struct pc_list errands;     /* Of peers that wait for the disk: errand.c */
+    struct pc_list answering;   /* Those whose answers are being sent. */
     uint32_t n_errands;
+    uint64_t errand_bytes; /* Memory of all of them, pins not counted. */
 
     struct pc_timer timer; /* Announcing what was found. */
     uint64_t cursor;
-    bool last_pass; /* All was indexed before this pass began. */
-    bool announced; /* All that was found. */
-    bool clearing;
+    bool last_pass;      /* All was indexed before this pass began. */
+    bool announced;      /* All that was found. */
+    uint32_t n_clearing; /* Clears that are at the disk. */
     /* Manual nodes: the disk does a piece of work each turn_ns. */
     uint64_t turn_ns, next_turn_ns;
     struct pc_timer turn_timer;
@@ -135,7 +138,10 @@ void pc_tier_fence_end(struct pc_tier_fence *fence, uint64_t wait_ns,
                        void (*done)(void *arg, bool safe), void *arg);
 
 /* clear(), in steps, after that of the pool. First what is only on disk is
- * retracted, some values a call: false when that is done. Then all goes. */
+ * retracted, some values a call: false when that is done. Then all goes. From
+ * begin (false: there is no disk) to over no value gets a record on disk;
+ * several may be at it at once. */
+bool pc_tier_clear_begin(struct peercache_node *node);
 bool pc_tier_clear_some(struct peercache_node *node, uint64_t *cursor,
                         uint64_t *n_gone);
 void pc_tier_clear(struct peercache_node *node, struct pc_tier_fence *fence);

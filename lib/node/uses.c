@@ -137,8 +137,10 @@ void pc_uses_heard(struct peercache_node *node, const struct pc_msg *msg)
         return;
     }
     for (uint32_t i = 0; i < msg->u.remove.n_keys; i++) {
-        (void)pc_store_find(node->store, msg->u.remove.digests[i], true,
-                            &place);
+        if (pc_store_find(node->store, msg->u.remove.digests[i], true,
+                          &place)) {
+            pc_tier_admit(node, &place, PC_TIER_USED);
+        }
     }
     pc_metrics_add(&node->metrics, PC_METRIC_USES_HEARD, msg->u.remove.n_keys);
 }

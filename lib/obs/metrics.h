@@ -176,6 +176,8 @@
       "values on their way from our disk, those that wait too")                \
     X(PROMOTE_PINNED, GAUGE, "promoted_bytes_pinned", "",                      \
       "bytes pinned until they are delivered")                                 \
+    X(ERRAND_BYTES, GAUGE, "disk_requests_bytes", "",                          \
+      "memory of peers' requests that wait for our disk")                      \
     X(LOOKUP_REQUESTS, COUNTER, "directory_lookup_requests_total", "",         \
       "lookup messages sent")                                                  \
     X(LOOKUPS_SAVED, COUNTER, "directory_lookups_saved_total", "",             \

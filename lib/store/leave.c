@@ -156,18 +156,29 @@ static void give_up(struct pc_store *store, struct pc_slot *slot,
     }
 }
 
-bool pc_store_remove(struct pc_store *store, struct pc_digest digest)
+bool pc_store_take_out(struct pc_store *store, struct pc_digest digest,
+                       struct pc_place *place_p, bool *pinned_p)
 {
     struct pc_leaving leaving;
     pc_leaving_init(&leaving);
+    *pinned_p = false;
     pc_store_lock(store);
     struct pc_slot *slot = pc_index_find(&store->index, digest);
     if (slot != NULL) {
+        *place_p = pc_store_place(slot);
         give_up(store, slot, &leaving);
+        *pinned_p = leaving.n == 0;
     }
     pc_store_unlock(store);
     pc_leaving_finish(store, &leaving);
     return slot != NULL;
+}
+
+bool pc_store_remove(struct pc_store *store, struct pc_digest digest)
+{
+    struct pc_place place;
+    bool pinned;
+    return pc_store_take_out(store, digest, &place, &pinned);
 }
 
 /* Locked. By id: a value neither moves nor comes back while we walk. */

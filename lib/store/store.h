@@ -149,6 +149,10 @@ void pc_store_mark_published(struct pc_store *store, struct pc_digest digest,
 /* Give up the value of a digest (pinned: as soon as it is not). False: there
  * is none. */
 bool pc_store_remove(struct pc_store *store, struct pc_digest digest);
+/* The same, and what it was. *pinned_p: it is pinned, so that it is told to be
+ * gone only later. */
+bool pc_store_take_out(struct pc_store *store, struct pc_digest digest,
+                       struct pc_place *place_p, bool *pinned_p);
 /* How far a clear has come; start with zeros. */
 struct pc_sweep
 {

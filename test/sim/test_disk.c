@@ -275,6 +275,196 @@ static void clearing_done(struct pc_clear *clear)
     PC_CONTAINER_OF(clear, struct clearing, clear)->over = true;
 }
 
+/* It is pinned for the write until long after the remove. */
+static void a_remove_is_confirmed_after_its_retract_while_a_write_waits(
+    void **state)
+{
+    (void)state;
+    for (int from = 0; from < 2; from++) {
+        struct cluster *c = cluster_create(657 + (uint64_t)from);
+        cluster_add_disk(c, 0);
+        c->nodes[0].disk_turn_ns = 30 * PC_MS;
+        cluster_start_all(c, 3, small_pool);
+        cluster_run(c, 200 * PC_MS);
+        assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, words_of(0, 8)),
+                         PEERCACHE_OK);
+        assert_true(atomic_load(&c->nodes[0].node->tier->n_writing) > 0);
+        struct cluster_op *op =
+            cluster_begin_verb(c, from, PC_VERB_REMOVE, words_of(0, 8));
+        cluster_wait(op);
+        assert_int_equal(op->result, PEERCACHE_OK);
+        for (unsigned k = 0; k < 8; k++) {
+            for (int i = 0; i < 3; i++) {
+                struct pc_record record;
+                assert_int_equal(
+                    pc_shard_lookup(c->nodes[i].node->shard,
+                                    cluster_digest(c, i, words_of(k, 1)),
+                                    &record, 1),
+                    0);
+            }
+        }
+        cluster_run(c, PC_S);
+        end(c);
+    }
+}
+
+static void start_clearing(struct cluster *c, struct clearing *clearing)
+{
+    struct peercache_node *node = c->nodes[0].node;
+    clearing->clear.node = node;
+    clearing->clear.done = clearing_done;
+    clearing->clear.deadline_ns = node->engine.now_ns + 5 * PC_S;
+    c->acting = 0;
+    pc_clear_start(&clearing->clear);
+    c->acting = -1;
+    c->wants[0] = true;
+}
+
+/* The first one's end opens the disk for nobody while the second is at it. */
+static void two_clears_at_once_do_not_disturb_each_other(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(646, 2, small_pool);
+    struct pc_tier *tier = c->nodes[0].node->tier;
+    struct clearing clearings[2] = {0};
+    bool one_alone = false;
+    start_clearing(c, &clearings[0]);
+    while (!clearings[0].clear.disk_cleared) {
+        cluster_run(c, 10 * PC_US);
+    }
+    assert_false(clearings[0].over);
+    tier->turn_ns = 20 * PC_MS; /* So that they do not end together. */
+    tier->next_turn_ns = cluster_now(c) + 20 * PC_MS;
+    start_clearing(c, &clearings[1]);
+    for (unsigned k = 0; k < 4000 && !(clearings[0].over && clearings[1].over);
+         k++) {
+        if (clearings[0].over != clearings[1].over) {
+            one_alone = true;
+            assert_int_equal(tier->n_clearing, 1);
+        }
+        cluster_run(c, 100 * PC_US);
+    }
+    assert_true(one_alone);
+    assert_int_equal(clearings[0].clear.status, PEERCACHE_OK);
+    assert_int_equal(clearings[1].clear.status, PEERCACHE_OK);
+    assert_int_equal(tier->n_clearing, 0);
+    tier->turn_ns = 0;
+    tier->next_turn_ns = 0;
+    cluster_check_directory(c);
+    put_some(c, 0, 0, 8); /* What comes after them gets its records again. */
+    put_some(c, 0, 400, 240);
+    cluster_run(c, PC_S);
+    assert_from(c, 1, words_of(0, 8), PEERCACHE_FROM_DISK);
+    end(c);
+}
+
+enum { MANY = 240 };
+
+struct asked
+{
+    struct pc_promote_wait wait;
+    struct pc_pin pin; /* Kept, so that there is room for no more. */
+    unsigned *n_told;
+};
+
+static void told(struct pc_promote_wait *wait, peercache_status_t status,
+                 struct pc_pin *pin)
+{
+    struct asked *asked = PC_CONTAINER_OF(wait, struct asked, wait);
+    (*asked->n_told)++;
+    if (status == PEERCACHE_OK) {
+        asked->pin = *pin;
+    }
+}
+
+/* The pool is full of what is pinned: each of the many tries for room. */
+static void a_long_queue_of_promotions_takes_many_turns(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(647, 1, small_pool);
+    struct peercache_node *node = c->nodes[0].node;
+    static struct asked asked[MANY];
+    static struct pc_pin pins[MANY];
+    unsigned n_told = 0;
+    unsigned n_asked = 0;
+    size_t n_pins = 0;
+    unsigned most = 0;
+    memset(asked, 0, sizeof(asked));
+    c->acting = 0;
+    for (unsigned k = 0; k < MANY; k++) {
+        struct pc_digest digest = cluster_digest(c, 0, words_of(100 + k, 1));
+        if (pc_store_pin(node->store, digest, &pins[n_pins])) {
+            n_pins++;
+            continue;
+        }
+        asked[n_asked].n_told = &n_told;
+        asked[n_asked].wait.done = told;
+        pc_list_init(&asked[n_asked].wait.link);
+        assert_int_equal(pc_promote(node, digest, &asked[n_asked].wait),
+                         PEERCACHE_OK);
+        n_asked++;
+    }
+    assert_true(n_asked > 100);
+    for (unsigned turns = 0; turns < 1000 && n_told < n_asked; turns++) {
+        unsigned before = n_told;
+        c->acting = -1;
+        c->wants[0] = true;
+        cluster_step(c, cluster_now(c) + PC_MS);
+        most = n_told - before > most ? n_told - before : most;
+    }
+    assert_int_equal(n_told, n_asked);
+    assert_true(most <= 70); /* Those that came, and 64 that had no room. */
+    for (size_t k = 0; k < n_pins; k++) {
+        pc_store_unpin(node->store, &pins[k]);
+    }
+    for (unsigned k = 0; k < n_asked; k++) {
+        if (asked[k].pin.slot != NULL) {
+            pc_store_unpin(node->store, &asked[k].pin);
+        }
+    }
+    end(c);
+}
+
+/* A holder whose bound on requests is reached is no dead one. */
+static void too_many_requests_for_a_disk_are_busy_and_not_down(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"served", "one-sided"};
+    for (unsigned k = 0; k < 2; k++) {
+        struct cluster *c = cluster_create(659 + k);
+        char mode[64];
+        (void)snprintf(mode, sizeof(mode), "read_mode=%s", modes[k]);
+        cluster_defaults(c, small_pool);
+        cluster_add_disk(c, 0);
+        cluster_start(c, 0, 0, "");
+        cluster_start(c, 1, 1, mode);
+        cluster_settle(c, 30 * PC_S);
+        put_some(c, 0, 0, 8);
+        put_some(c, 0, 100, 240);
+        cluster_run(c, PC_S);
+        struct pc_tier *tier = c->nodes[0].node->tier;
+        tier->errand_bytes += 1 << 30; /* As if of many others. */
+        struct cluster_call call = {.node = 1,
+                                    .verb = PC_VERB_GET,
+                                    .words = "m0",
+                                    .timeout_ns = 300 * PC_MS};
+        struct cluster_op *op = cluster_begin(c, &call);
+        cluster_wait(op);
+        assert_int_not_equal(op->result, PEERCACHE_OK);
+        assert_true(cluster_metric(c, 0, PC_METRIC_DISK_BUSY) > 1);
+        assert_int_equal(cluster_metric(c, 1, PC_METRIC_LATE_DISK), 1);
+        op = cluster_begin(c, &call);
+        cluster_run(c, 100 * PC_MS);
+        assert_false(op->ended);
+        tier->errand_bytes -= 1 << 30;
+        cluster_wait(op);
+        assert_int_equal(op->result, PEERCACHE_OK);
+        assert_int_equal(cluster_metric(c, 1, PC_METRIC_READ_FAILED_PEER), 0);
+        assert_int_equal(tier->errand_bytes > 0, k == 1); /* Its lease. */
+        end(c);
+    }
+}
+
 static void what_was_cleared_stays_cleared(void **state)
 {
     (void)state;
@@ -554,6 +744,40 @@ static void policies_decide_what_is_written(void **state)
     }
 }
 
+/* Reads that leave no trace at the holder, but the notice of it. */
+static void a_second_use_by_a_peer_writes_what_it_reads(void **state)
+{
+    (void)state;
+    static const struct
+    {
+        const char *mode;
+        unsigned machine;
+        peercache_source_t source;
+    } cases[] = {{"read_mode=mapped", 0, PEERCACHE_FROM_MAPPED},
+                 {"read_mode=one-sided", 1, PEERCACHE_FROM_ONE_SIDED}};
+    for (unsigned k = 0; k < 2; k++) {
+        struct cluster *c = cluster_create(701 + k);
+        struct pc_disk_place place;
+        cluster_defaults(c, small_pool);
+        cluster_add_disk(c, 0);
+        cluster_start(c, 0, 0, "disk_policy=second");
+        cluster_start(c, 1, cases[k].machine, cases[k].mode);
+        cluster_settle(c, 30 * PC_S);
+        struct peercache_node *node = c->nodes[0].node;
+        put_some(c, 0, 0, 16);
+        cluster_run(c, PC_S);
+        assert_from(c, 1, words_of(0, 8), cases[k].source);
+        cluster_run(c, PC_S);
+        for (unsigned w = 0; w < 16; w++) {
+            assert_int_equal(pc_tier_find(node,
+                                          cluster_digest(c, 0, words_of(w, 1)),
+                                          &place),
+                             w < 8);
+        }
+        end(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -565,6 +789,11 @@ int main(void)
         cmocka_unit_test(a_restarted_node_serves_at_once_what_it_had),
         cmocka_unit_test(what_was_removed_stays_removed),
         cmocka_unit_test(a_remove_is_confirmed_when_its_tombstone_is_on_disk),
+        cmocka_unit_test(
+            a_remove_is_confirmed_after_its_retract_while_a_write_waits),
+        cmocka_unit_test(two_clears_at_once_do_not_disturb_each_other),
+        cmocka_unit_test(a_long_queue_of_promotions_takes_many_turns),
+        cmocka_unit_test(too_many_requests_for_a_disk_are_busy_and_not_down),
         cmocka_unit_test(what_was_cleared_stays_cleared),
         cmocka_unit_test(a_replaced_value_never_comes_back),
         cmocka_unit_test(flipped_bits_are_misses),
@@ -574,6 +803,7 @@ int main(void)
         cmocka_unit_test(what_has_come_is_not_lost_to_what_does_not_come),
         cmocka_unit_test(a_closing_node_walks_its_disk_no_more),
         cmocka_unit_test(policies_decide_what_is_written),
+        cmocka_unit_test(a_second_use_by_a_peer_writes_what_it_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

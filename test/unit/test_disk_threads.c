@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { KEYS = 200, ROUNDS = 1500, LENGTH_MAX = 20000 };
@@ -221,6 +222,50 @@ static void two_opens_of_one_directory_do_not_meet(void **state)
     assert_true(pc_disk_close(w->disk, PC_S));
 }
 
+/* Somebody has cleaned up: the directory itself is locked as well. */
+static void a_deleted_lock_file_lets_nobody_in(void **state)
+{
+    struct world *w = *state;
+    struct pc_disk *second;
+    char *error = NULL;
+    char lock[96];
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    (void)snprintf(lock, sizeof(lock), "%s/lock", w->path);
+    assert_int_equal(unlink(lock), 0);
+    assert_int_equal(pc_disk_open(&w->params, &second, &error),
+                     PEERCACHE_AGAIN);
+    assert_non_null(strstr(error, w->path));
+    pc_free(error);
+    assert_true(pc_disk_close(w->disk, PC_S));
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    assert_true(pc_disk_close(w->disk, PC_S));
+}
+
+/* It has our descriptors, but not our directory. */
+static void a_forked_child_does_not_keep_what_its_parent_has_closed(
+    void **state)
+{
+    struct world *w = *state;
+    int to_child[2];
+    int status;
+    char byte;
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    assert_int_equal(pipe(to_child), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)close(to_child[1]);
+        _exit(read(to_child[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    assert_true(child > 0);
+    assert_true(pc_disk_close(w->disk, PC_S));
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    assert_true(pc_disk_close(w->disk, PC_S));
+    (void)close(to_child[1]); /* Now it ends. */
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    (void)close(to_child[0]);
+}
+
 /* ---- A disk that hangs
  * ------------------------------------------------------------ */
 
@@ -313,6 +358,11 @@ int main(void)
             teardown),
         cmocka_unit_test_setup_teardown(two_opens_of_one_directory_do_not_meet,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_deleted_lock_file_lets_nobody_in,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_forked_child_does_not_keep_what_its_parent_has_closed, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(
             close_does_not_wait_for_a_disk_that_hangs, setup, teardown),
     };
