@@ -24,6 +24,7 @@
 enum {
     SPIN = 1,  /* Poll for 50 us before sleeping. */
     LARGE = 2, /* 4 MiB socket buffers. */
+    RENO = 4,  /* Not the system's congestion control, which may pace. */
     SPIN_NS = 50000,
     LARGE_BYTES = 4 << 20,
     BATCH_MAX = 4096,
@@ -52,9 +53,14 @@ struct served
 
 static void tune(int fd, uint32_t variant)
 {
+    static const char reno[] = "reno";
     int on = 1;
     int large = LARGE_BYTES;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if ((variant & RENO) != 0) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno,
+                         sizeof(reno) - 1);
+    }
     if ((variant & LARGE) != 0) {
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof(large));
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof(large));

@@ -201,8 +201,45 @@ void pc_socket_conn_forged(struct pc_link_conn *conn)
 
 /* ---- Becoming open ------------------------------------------------------- */
 
+/* What a turn moves; the kernel doubles it for what it needs beside. */
+static const int turn_len = PC_SOCKET_TURN_BYTES;
+
+bool pc_socket_conn_takes_turns(void)
+{
+    int granted = 0;
+    socklen_t len = sizeof(granted);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return false;
+    }
+    bool known = setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &turn_len,
+                            sizeof(turn_len)) == 0 &&
+                 getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &granted, &len) == 0;
+    close(fd);
+    return known && granted >= 2 * turn_len;
+}
+
+/*
+ * Between two processes of a host nothing is congested, so a sender that paces
+ * (BBR) only makes the reader wait. Reno does not, every kernel has it and
+ * every process may choose it. And a turn goes to the kernel whole: what is
+ * left of one has to wait until this thread wakes, often on the core that the
+ * reader uses. Less than that, where the system allows no more, is worse than
+ * what the kernel finds by itself.
+ */
+static void tune_local(struct pc_link_conn *conn)
+{
+    static const char unpaced[] = "reno";
+    (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_CONGESTION, unpaced,
+                     sizeof(unpaced) - 1);
+    if (conn->link->takes_turns) {
+        (void)setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &turn_len,
+                         sizeof(turn_len));
+    }
+}
+
 /* Messages are written whole, so waiting for more to send gains nothing. The
- * buffers' sizes are left to the kernel, whose tuning measured best. */
+ * sizes of other buffers are left to the kernel, whose tuning measured best. */
 static void tune(struct pc_link_conn *conn)
 {
     uint64_t stall_ms = conn->link->params.stall_ns / PC_MS;
@@ -222,6 +259,9 @@ static void tune(struct pc_link_conn *conn)
      * 0 is the system's own. */
     (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
                      sizeof(timeout));
+    if (pc_socket_address_is_local(&conn->peer)) {
+        tune_local(conn);
+    }
 }
 
 static void conn_open(struct pc_link_conn *conn)

@@ -34,6 +34,9 @@ bool pc_socket_conn_greeted(struct pc_link_conn *conn, enum pc_link_class cls);
  * amount of work done. */
 unsigned pc_socket_conn_run(struct pc_link_conn *conn);
 
+/* Whether this system grants send buffers that take a whole turn. */
+bool pc_socket_conn_takes_turns(void);
+
 /* What a failed call on an open connection's socket means. */
 peercache_status_t pc_socket_conn_status(int error);
 

@@ -76,6 +76,7 @@ static peercache_status_t socket_open(const struct pc_link_params *params,
     pc_list_init(&link->listeners);
     pc_list_init(&link->spares);
     link->spare_fd = -1;
+    link->takes_turns = pc_socket_conn_takes_turns();
     link->n_shakes = SHAKES_MAX;
     link->shakes_ns = SHAKES_NS;
     status = params->tls == NULL ? PEERCACHE_OK : pc_secure_open(link);

@@ -49,6 +49,7 @@ struct pc_link
     struct pc_link_stats stats;    /* What only grows; the rest when asked. */
     struct pc_socket_loop loop;
     bool closing;
+    bool takes_turns; /* The kernel grants send buffers for a whole turn. */
     uint64_t now_ns;  /* Read once or twice per progress(). */
     uint64_t back_ns; /* When this thread came back from a pause of its own. */
     struct pc_heap timers;
