@@ -107,7 +107,7 @@ static void on_beat(struct pc_cluster *c, const struct pc_cluster_event *event)
         beat->self.epoch < c->members[at].epoch) {
         return;
     }
-    pc_probe_heard(c, at, event->now_ns);
+    pc_probe_heard(c, at, 0, event->now_ns);
     said(c, at, beat->view, beat->table);
     c->watches[at].load = beat->load;
     /* It knows a view that we do not, perhaps of another cluster: ask. */
@@ -170,7 +170,7 @@ static void on_table(struct pc_cluster *c, const struct pc_cluster_event *event)
     }
     size_t at = pc_table_find(c, event->peer);
     if (at != SELF && pc_table_is_live(c, at)) {
-        pc_probe_heard(c, at, now_ns);
+        pc_probe_heard(c, at, event->asked_ns, now_ns);
         pc_load_learn(c, table, event->peer);
         if (table->view != 0) {
             said(c, at, table->view, table->table);

@@ -94,6 +94,7 @@ struct pc_cluster_event
     bool republishing;
     uint64_t about; /* Incarnation, of PROBED. */
     enum pc_probe_verdict verdict;
+    uint64_t asked_ns; /* TABLE, PROBED: when this was asked for; 0: unasked. */
     const struct pc_msg_beat *beat;
     const struct pc_msg_table *table;
 };

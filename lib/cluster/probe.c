@@ -35,12 +35,24 @@ static uint64_t patience_with(const struct pc_cluster *c, const struct watch *w)
     return c->params.member_ttl_ns << w->n_doubts;
 }
 
-void pc_probe_heard(struct pc_cluster *c, size_t at, uint64_t now_ns)
+/* Another node wants the id of this one, which seems to live: what it said, or
+ * was seen to do, before that was asked may have come late, and it may be gone
+ * by now. A node that starts again is not refused for that. */
+static bool is_too_old(const struct watch *w, uint64_t asked_ns)
+{
+    return w->claimed && asked_ns < w->asked_ns;
+}
+
+void pc_probe_heard(struct pc_cluster *c, size_t at, uint64_t asked_ns,
+                    uint64_t now_ns)
 {
     struct watch *w = &c->watches[at];
     w->heard_ns = now_ns;
     w->met = true;
     w->n_doubts = 0;
+    if (is_too_old(w, asked_ns)) {
+        return; /* Its answer to what it was asked then is still to come. */
+    }
     w->asked_ns = 0;
     w->n_rounds = 0;
     if (w->claimed) {
@@ -212,7 +224,7 @@ void pc_probe_answer(struct pc_cluster *c, const struct pc_cluster_event *event)
     size_t helper = pc_table_find(c, event->peer);
     if (at == NOBODY || at == SELF || !pc_table_is_live(c, at) ||
         c->watches[at].asked_ns == 0 || c->watches[at].n_asked == 0 ||
-        helper == at) {
+        helper == at || is_too_old(&c->watches[at], event->asked_ns)) {
         c->counts.n_late++; /* It was heard from meanwhile, or never asked. */
         return;
     }

@@ -248,7 +248,9 @@ void pc_probe_answer(struct pc_cluster *c,
 /* A beat of ours was not answered. */
 void pc_probe_unanswered(struct pc_cluster *c, uint64_t incarnation,
                          uint64_t now_ns);
-void pc_probe_heard(struct pc_cluster *c, size_t at, uint64_t now_ns);
+/* A sign of life: an answer to what was asked at asked_ns, or unasked (0). */
+void pc_probe_heard(struct pc_cluster *c, size_t at, uint64_t asked_ns,
+                    uint64_t now_ns);
 
 /* load.c */
 /* Those with the most to do, for a table. */

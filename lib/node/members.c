@@ -80,6 +80,7 @@ static void beat_done(struct pc_rpc *rpc, peercache_status_t status,
     event.seed = ask->seed;
     event.peer = ask->incarnation;
     if (good) {
+        event.asked_ns = rpc->started_ns;
         event.table = &reply->u.table;
         if (ask->seed >= 0) {
             event.peer = rpc->answered_by;
@@ -276,11 +277,13 @@ void pc_members_table(struct peercache_node *node,
 /* ---- Probes ----------------------------------------------------------- */
 
 static void tell_probed(struct peercache_node *node, uint64_t helper,
-                        uint64_t about, enum pc_probe_verdict verdict)
+                        uint64_t about, uint64_t asked_ns,
+                        enum pc_probe_verdict verdict)
 {
     struct pc_cluster_event event = event_of(node, PC_CLUSTER_PROBED);
     event.peer = helper;
     event.about = about;
+    event.asked_ns = asked_ns;
     event.verdict = verdict;
     pc_view_step(node, &event);
 }
@@ -293,12 +296,13 @@ static void helper_done(struct pc_rpc *rpc, peercache_status_t status,
     enum pc_probe_verdict verdict = PC_PROBED_UNKNOWN;
     uint64_t helper = ask->incarnation;
     uint64_t about = ask->about;
+    uint64_t asked_ns = rpc->started_ns;
     if (status == PEERCACHE_OK && reply->type == PC_MSG_PROBED &&
         reply->u.probed.incarnation == about) {
         verdict = (enum pc_probe_verdict)reply->u.probed.verdict;
     }
     ask_free(ask);
-    tell_probed(node, helper, about, verdict);
+    tell_probed(node, helper, about, asked_ns, verdict);
 }
 
 /* Ask another node whether it reaches a third. */
@@ -317,7 +321,7 @@ static void perform_probe(struct peercache_node *node,
         !ask_start(ask, helper, &msg,
                    node->settings.heartbeat_interval_ns / 4 * 3)) {
         tell_probed(node, send->member.incarnation, send->about,
-                    PC_PROBED_UNKNOWN);
+                    pc_engine_now(&node->engine), PC_PROBED_UNKNOWN);
     }
 }
 

@@ -112,6 +112,7 @@ static void transmit(struct net *net, const struct packet *like)
 static void send_request(struct net *net, struct packet *p)
 {
     p->request = ++net->n_requests;
+    p->asked_ns = net->now_ns;
     p->from_incarnation = net->nodes[p->from].incarnation;
     transmit(net, p);
     struct packet *timeout = new_packet(p);
@@ -321,6 +322,7 @@ static void deliver_timeout(struct net *net, const struct packet *p)
     if (p->about != 0) {
         event.type = PC_CLUSTER_PROBED;
         event.about = p->about;
+        event.asked_ns = p->asked_ns;
         event.verdict = PC_PROBED_UNKNOWN;
     }
     step(net, p->from, event);
@@ -367,6 +369,7 @@ static void deliver(struct net *net, struct packet *p)
 {
     struct pc_cluster_event event = {
         .type = PC_CLUSTER_TABLE, .seed = p->seed, .peer = p->from_incarnation};
+    event.asked_ns = p->asked_ns;
     if (p->kind == TIMEOUT) {
         deliver_timeout(net, p);
         return;

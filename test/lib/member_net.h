@@ -44,6 +44,7 @@ struct packet
     enum pc_probe_verdict verdict;
     int32_t seed;
     uint64_t request;
+    uint64_t asked_ns; /* When the request was sent, or 0. */
     struct pc_msg_beat beat;
     struct pc_msg_table table;
     struct packet *next; /* Waiting in the sockets of a paused node. */

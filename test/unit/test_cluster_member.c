@@ -529,6 +529,90 @@ static void the_dead_are_remembered_long_after(void **state)
     net_fini(&net);
 }
 
+static enum pc_admission verdict_of(struct net *net,
+                                    const struct pc_msg_beat *beat)
+{
+    struct pc_msg_table table;
+    pc_cluster_answer(net->nodes[0].cluster, beat, &table);
+    return (enum pc_admission)table.admission;
+}
+
+/* A node starts again while words of its last run are still on their way: those
+ * are no reason to refuse it its id, which as a seed that has started alone it
+ * would obey for ever. Only an answer to what was asked since is one. */
+static void late_words_of_the_dead_refuse_nobody_its_id(void **state)
+{
+    (void)state;
+    struct net net;
+    net_init(&net, CUTS_MAX, 0, 18);
+    net.is_mute = true;
+    start(&net, 0);
+    struct pc_member old = other("x", 5, 3, PC_MEMBER_ALIVE);
+    struct pc_member late = old;
+    old.admission = 1;
+    late.admission = 1;
+    tell(&net, 0, 5, &old, 1);
+    struct pc_msg_beat beat = {other("x", 6, 1, PC_MEMBER_ALIVE), 0, 0, 0};
+    struct pc_cluster_event claim = {
+        .type = PC_CLUSTER_BEAT, .peer = 6, .beat = &beat};
+    run_net(&net, SECOND);
+    uint64_t before_ns = net.now_ns;
+    run_net(&net, 10 * MS);
+    step(&net, 0, claim);
+    assert_int_equal(verdict_of(&net, &beat), PC_ADMISSION_WAIT);
+
+    struct pc_msg_beat last = {late, 1, 1, 0};
+    struct pc_cluster_event word = {
+        .type = PC_CLUSTER_BEAT, .peer = 5, .beat = &last};
+    step(&net, 0, word);
+    struct pc_msg_table table = {
+        .view = 1, .table = 1, .n_members = 1, .members = &late};
+    struct pc_cluster_event answer = {.type = PC_CLUSTER_TABLE,
+                                      .peer = 5,
+                                      .seed = -1,
+                                      .table = &table,
+                                      .asked_ns = before_ns};
+    step(&net, 0, answer);
+    assert_int_equal(verdict_of(&net, &beat), PC_ADMISSION_WAIT);
+
+    /* Silence is its end; an answer would have been that of the other. */
+    struct pc_cluster_event end = {.type = PC_CLUSTER_SILENT, .peer = 5};
+    end.seed = -1;
+    step(&net, 0, end);
+    step(&net, 0, claim);
+    assert_int_equal(verdict_of(&net, &beat), PC_ADMISSION_OK);
+    assert_true(pc_cluster_is_dead(net.nodes[0].cluster, 5));
+    net_fini(&net);
+}
+
+static void an_answer_of_the_elder_refuses_another_its_id(void **state)
+{
+    (void)state;
+    struct net net;
+    net_init(&net, CUTS_MAX, 0, 19);
+    net.is_mute = true;
+    start(&net, 0);
+    struct pc_member elder = other("x", 5, 3, PC_MEMBER_ALIVE);
+    elder.admission = 1;
+    tell(&net, 0, 5, &elder, 1);
+    struct pc_msg_beat beat = {other("x", 6, 1, PC_MEMBER_ALIVE), 0, 0, 0};
+    struct pc_cluster_event claim = {
+        .type = PC_CLUSTER_BEAT, .peer = 6, .beat = &beat};
+    step(&net, 0, claim);
+    struct pc_msg_table table = {
+        .view = 1, .table = 1, .n_members = 1, .members = &elder};
+    struct pc_cluster_event answer = {.type = PC_CLUSTER_TABLE,
+                                      .peer = 5,
+                                      .seed = -1,
+                                      .table = &table,
+                                      .asked_ns = net.now_ns};
+    run_net(&net, 10 * MS);
+    step(&net, 0, answer);
+    step(&net, 0, claim);
+    assert_int_equal(verdict_of(&net, &beat), PC_ADMISSION_REFUSED);
+    net_fini(&net);
+}
+
 static void more_members_than_fit_are_ignored_and_counted(void **state)
 {
     (void)state;
@@ -737,6 +821,8 @@ int main(void)
         cmocka_unit_test(a_third_partys_word_raises_no_dead),
         cmocka_unit_test(a_newer_node_with_our_id_silences_us),
         cmocka_unit_test(the_dead_are_remembered_long_after),
+        cmocka_unit_test(late_words_of_the_dead_refuse_nobody_its_id),
+        cmocka_unit_test(an_answer_of_the_elder_refuses_another_its_id),
         cmocka_unit_test(more_members_than_fit_are_ignored_and_counted),
         cmocka_unit_test(without_memory_nothing_is_lost),
         cmocka_unit_test(random_schedules_come_to_rest_with_equal_views),
