@@ -537,6 +537,7 @@ void pc_disk_stats(struct pc_disk *disk, struct pc_disk_stats *stats_p)
     stats.index_bytes = pc_disk_index_bytes(&disk->index);
     stats.queued_bytes = disk->queued_bytes;
     stats.n_queued_reads = disk->n_reads;
+    stats.aside_bytes = disk->aside_bytes;
     for (struct pc_list *link = disk->segments.next; link != &disk->segments;
          link = link->next) {
         stats.n_segments++;

@@ -105,6 +105,9 @@ struct pc_disk_params
      * thread at all, pc_disk_turn() does the work (simulation). */
     uint32_t n_threads;
     enum pc_disk_sync sync;
+    /* Files of segments open at a time, those in use apart; 0: chosen, by what
+     * the process may have open. */
+    uint32_t max_files;
     bool buffered; /* Use the page cache even where direct I/O would work. */
     const struct pc_disk_io *io; /* NULL: the operating system's. */
     struct pc_clock clock; /* For pauses after errors. now NULL: system. */
@@ -255,6 +258,7 @@ struct pc_disk_stats
     uint64_t index_bytes;  /* Memory of the index. */
     uint64_t queued_bytes; /* Of values accepted and not yet written. */
     uint64_t n_queued_reads;
+    uint64_t aside_bytes; /* Of files that were ever set aside. Not in used. */
     /* Counters. */
     uint64_t n_written, bytes_written;         /* On disk, not when queued. */
     uint64_t n_read, bytes_read;               /* Proven and delivered. */

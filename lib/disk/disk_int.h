@@ -15,7 +15,9 @@
  * segments, seals, reclaims, unlinks and recovers. Only the keeper changes the
  * list of segments, but for the head (workers) and clear (any thread), which
  * dooms them: after each taking of the lock the keeper looks at the state
- * again. A file stays open while somebody holds a reference to its segment.
+ * again. A file stays open while somebody holds a reference to its segment;
+ * of the others the one that was not used for the longest time is closed when
+ * there are too many, and opened again when it is needed.
  */
 #ifndef PC_DISK_DISK_INT_H
 #define PC_DISK_DISK_INT_H
@@ -49,8 +51,9 @@ struct pc_disk_segment
     uint64_t tail; /* Active: where the next batch begins. */
     enum pc_disk_segment_state state;
     struct pc_disk_file file;
-    uint16_t slot; /* In disk->slots. */
-    bool failed;   /* A write or sync failed: nothing more goes here. */
+    uint64_t used_at; /* By disk->n_uses. */
+    uint16_t slot;    /* In disk->slots. */
+    bool failed;      /* A write or sync failed: nothing more goes here. */
     bool read_only;
     bool partial;  /* Entries are missing: it cannot have an index block. */
     bool by_index; /* Its entries come from its index block. */
@@ -153,13 +156,19 @@ struct pc_disk
     struct pc_disk_segment *active, *spare;
     struct pc_disk_segment **slots;
     size_t n_slots;
+    uint64_t n_uses; /* Of files: which one was used last. */
     uint64_t next_number;
     uint64_t want_size; /* Of the spare: a writer waits for it. 0: nobody. */
     bool keeping;       /* The keeper is at work. */
     uint64_t n_signals; /* To the keeper: none is lost while it is. */
     bool some_empty, some_doubted;
     uint64_t used, live, n_records;
+    uint64_t aside_bytes;
     uint64_t free_bytes; /* Of the file system, when last looked at. */
+    /* The file system had no space although it said so, as with a quota: the
+     * oldest segment goes before the next file is made. */
+    bool refused;
+    uint32_t n_refused; /* Times in a row. Keeper. */
 
     bool recovering;
     /* An entry was left out, for want of memory or room in the index: nothing
@@ -284,6 +293,8 @@ bool pc_disk_resume(struct pc_disk_worker *worker);
 
 /* Make, allocate and head a new file. Keeper, lock not held. */
 enum pc_disk_result pc_disk_make_spare(struct pc_disk *disk, uint64_t size);
+/* Note whether an error says that there is no space left. Lock held. */
+void pc_disk_note_refusal(struct pc_disk *disk, int error);
 /* Take a slot; false: no memory. Lock held. */
 bool pc_disk_add_slot(struct pc_disk *disk, struct pc_disk_segment *segment);
 void pc_disk_unref(struct pc_disk *disk, struct pc_disk_segment *segment);
@@ -294,6 +305,11 @@ bool pc_disk_unlink_doomed(struct pc_disk *disk);
 int pc_disk_open_segment(struct pc_disk *disk, const char *name, unsigned flags,
                          struct pc_disk_file *file_p);
 void pc_disk_close_file(struct pc_disk_file *file);
+/* Let the file of a segment be open, for as long as the caller has its
+ * reference. Lock not held. */
+int pc_disk_need_file(struct pc_disk *disk, struct pc_disk_segment *segment);
+/* Close what is over the bound. Lock not held. */
+void pc_disk_limit_files(struct pc_disk *disk);
 void pc_disk_count_error(struct pc_disk *disk);
 /* Sync what was written to segments that are not sealed. Keeper. */
 void pc_disk_sync_heads(struct pc_disk *disk);

@@ -59,9 +59,14 @@ struct pc_disk_io
      * what `to` named before is replaced. */
     int (*rename)(void *arg, int dir, const char *from, const char *to);
     int (*free_bytes)(void *arg, int dir, uint64_t *bytes_p);
+    /* What is in a folder of the directory; ENOENT: there is none. */
+    int (*folder)(void *arg, int dir, const char *name, uint64_t *n_files_p,
+                  uint64_t *bytes_p);
 };
 
 /* The operating system's. Any thread. */
 const struct pc_disk_io *pc_disk_io_system(void);
+/* Of the files that the process may have open, how many a tier may keep. */
+uint32_t pc_disk_io_files(void);
 
 #endif /* PC_DISK_IO_H */

@@ -579,6 +579,7 @@ void pc_disk_write_batch(struct pc_disk *disk, struct pc_disk_worker *worker)
     } else if (out.error != ECANCELED) {
         disk->counts.n_io_errors++;
         segment->failed = true;
+        pc_disk_note_refusal(disk, out.error);
         if (disk->active == segment) {
             pc_disk_close_head(disk);
         }

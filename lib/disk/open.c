@@ -14,9 +14,11 @@
 
 #define MIB           ((uint64_t)1 << 20)
 #define SEGMENT_LEAST (8 * (uint64_t)PC_DISK_BLOCK)
-#define SEGMENTS_MOST 4096u /* Each is an open file. */
+#define SEGMENTS_MOST 4096u
 #define THREADS_MOST  256u
 #define FILE_MOST     ((uint64_t)UINT32_MAX * PC_DISK_UNIT)
+/* No directory has made as many segments; a higher number must prove itself. */
+#define NUMBER_LIKELY ((uint64_t)1 << 48)
 
 /* ---- Parameters
  * -------------------------------------------------------------- */
@@ -158,7 +160,27 @@ static int add_found(struct pc_disk *disk, uint64_t number)
     pc_list_push_back(&disk->segments, &segment->link);
     disk->used += segment->size;
     disk->counts.segments_found++;
+    segment->used_at = ++disk->n_uses;
+    pc_disk_limit_files(disk);
     return 0;
+}
+
+/* Is the file what its name says? Anybody can give a file a name from which
+ * there is hardly a next one. */
+static bool is_genuine(struct pc_disk *disk, uint64_t number)
+{
+    enum pc_disk_header header;
+    struct pc_disk_ident ident;
+    if (pc_list_is_empty(&disk->segments)) {
+        return false;
+    }
+    struct pc_disk_segment *last =
+        PC_CONTAINER_OF(disk->segments.prev, struct pc_disk_segment, link);
+    struct pc_disk_source source = pc_disk_file_source(&last->file, last->size);
+    return last->number == number &&
+           pc_disk_read_ident(&source, disk->keeper.buffer, &header, &ident) ==
+               0 &&
+           header == PC_DISK_HEADER_OK && ident.number == number;
 }
 
 static int find_segments(struct pc_disk *disk)
@@ -170,10 +192,13 @@ static int find_segments(struct pc_disk *disk)
     }
     if (names.n > 0) {
         qsort(names.number, names.n, sizeof(*names.number), by_number);
-        disk->next_number = names.number[names.n - 1] + 1;
     }
     for (size_t i = 0; error == 0 && i < names.n; i++) {
-        error = add_found(disk, names.number[i]);
+        uint64_t number = names.number[i];
+        error = add_found(disk, number);
+        if (number < NUMBER_LIKELY || is_genuine(disk, number)) {
+            disk->next_number = number + 1;
+        }
     }
     pc_free(names.number);
     return error;
@@ -291,6 +316,25 @@ static struct pc_disk *create(const struct pc_disk_params *params)
     return disk;
 }
 
+/* Nothing deletes what was set aside: somebody may want it back. It grows with
+ * each change of what the files belong to, so it is said aloud. */
+static void tell_aside(struct pc_disk *disk)
+{
+    uint64_t n_files = 0;
+    uint64_t bytes = 0;
+    if (disk->io->folder(disk->io->arg, disk->dir, "aside", &n_files, &bytes) !=
+            0 ||
+        n_files == 0) {
+        return;
+    }
+    disk->aside_bytes = bytes;
+    PC_WARN("disk",
+            "%s/aside has files of other nodes, clusters or versions, beside "
+            "disk_size and never deleted: files %llu, MiB %llu",
+            disk->path, (unsigned long long)n_files,
+            (unsigned long long)(bytes / MIB));
+}
+
 static peercache_status_t enter(struct pc_disk *disk, char **error_p)
 {
     char text[96];
@@ -312,6 +356,7 @@ static peercache_status_t enter(struct pc_disk *disk, char **error_p)
         }
         return fail(error_p, status_of(error), disk->path, strerror(error));
     }
+    tell_aside(disk);
     error = find_segments(disk);
     return error != 0
                ? fail(error_p, status_of(error), disk->path, strerror(error))
@@ -332,6 +377,11 @@ static void complete_params(struct pc_disk_params *params)
     }
     params->max_reads = params->max_reads > 0 ? params->max_reads : 1024;
     params->io = params->io != NULL ? params->io : pc_disk_io_system();
+    if (params->max_files == 0) {
+        params->max_files = params->io == pc_disk_io_system()
+                                ? pc_disk_io_files()
+                                : SEGMENTS_MOST;
+    }
     if (params->clock.now == NULL) {
         params->clock = pc_clock_system();
     }

@@ -114,6 +114,28 @@ static enum pc_disk_result prove_value(struct parts *parts, size_t skip,
                : PC_DISK_CORRUPT;
 }
 
+/* Too many open files is nothing that the record is to blame for. */
+static enum pc_disk_result open_again(struct pc_disk *disk,
+                                      const struct pc_disk_proof *proof)
+{
+    pc_disk_lock(disk);
+    bool is_open = proof->segment->file.file >= 0;
+    proof->segment->used_at = ++disk->n_uses;
+    pc_disk_unlock(disk);
+    if (is_open) {
+        return PC_DISK_OK;
+    }
+    pc_disk_suspend(proof->worker);
+    int error = pc_disk_need_file(disk, proof->segment);
+    if (!pc_disk_resume(proof->worker)) {
+        return PC_DISK_CLOSED;
+    }
+    if (error == EMFILE || error == ENFILE || error == ENOMEM) {
+        return PC_DISK_NO_MEMORY;
+    }
+    return error == 0 ? PC_DISK_OK : PC_DISK_IO;
+}
+
 enum pc_disk_result pc_disk_prove(struct pc_disk *disk,
                                   const struct pc_disk_proof *proof)
 {
@@ -126,7 +148,10 @@ enum pc_disk_result pc_disk_prove(struct pc_disk *disk,
                           .at = first - skip,
                           .end = pc_disk_round(first + size, PC_DISK_BLOCK)};
     size_t n;
-    (void)disk;
+    enum pc_disk_result result = open_again(disk, proof);
+    if (result != PC_DISK_OK) {
+        return result;
+    }
     int error = next_part(&parts, &n);
     if (error != 0) {
         return result_of_part(error);

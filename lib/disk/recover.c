@@ -107,6 +107,7 @@ static void set_aside(struct pc_disk *disk, struct pc_disk_segment *segment,
     pc_disk_lock(disk);
     disk->counts.n_set_aside++;
     disk->counts.bytes_set_aside += segment->size;
+    disk->aside_bytes += error == 0 ? segment->size : 0;
     disk->counts.n_io_errors += error != 0 ? 1 : 0;
     if (segment->state != PC_DISK_DOOMED) {
         pc_disk_doom(disk, segment);
@@ -198,13 +199,24 @@ static void count_scan(struct pc_disk *disk, const struct pc_disk_scan *scan,
     pc_disk_unlock(disk);
 }
 
+/* Reading ahead takes a thread, which simulation has not. */
+static bool scan_segment(struct pc_disk *disk,
+                         const struct pc_disk_source *source,
+                         const struct pc_disk_ident *ident,
+                         struct pc_disk_scan *scan_p)
+{
+    bool ahead = disk->params.n_threads > 0;
+    return pc_disk_scan(source, ident, disk->keeper.buffer,
+                        ahead ? disk->keeper.second : NULL, scan_p);
+}
+
 static void recover_by_scan(struct pc_disk *disk,
                             struct pc_disk_segment *segment,
                             const struct pc_disk_source *source,
                             const struct pc_disk_ident *ident, bool was_sealed)
 {
     struct pc_disk_scan scan;
-    if (!pc_disk_scan(source, ident, disk->keeper.buffer, &scan)) {
+    if (!scan_segment(disk, source, ident, &scan)) {
         leave_unread(disk, segment);
         return;
     }
@@ -286,7 +298,10 @@ static void recover_segment(struct pc_disk *disk,
     enum pc_disk_header header = PC_DISK_HEADER_BAD;
     struct pc_disk_source source =
         pc_disk_file_source(&segment->file, segment->size);
-    int error = read_ident(disk, segment, &source, &header, &ident);
+    int error = pc_disk_need_file(disk, segment);
+    if (error == 0) {
+        error = read_ident(disk, segment, &source, &header, &ident);
+    }
     if (error != 0 && header == PC_DISK_HEADER_BAD) {
         pc_disk_count_error(disk);
         leave_unread(disk, segment);
@@ -486,7 +501,8 @@ bool pc_disk_rescan(struct pc_disk *disk)
             (unsigned long long)segment->number, disk->path);
     struct pc_disk_source source =
         pc_disk_file_source(&segment->file, segment->size);
-    if (pc_disk_scan(&source, &ident, disk->keeper.buffer, &scan)) {
+    if (pc_disk_need_file(disk, segment) == 0 &&
+        scan_segment(disk, &source, &ident, &scan)) {
         count_scan(disk, &scan, true);
         refute(disk, segment, &scan.entries);
         pc_disk_lock(disk);

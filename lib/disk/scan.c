@@ -176,30 +176,25 @@ enum pc_disk_load pc_disk_load_index(const struct pc_disk_source *source,
 /* A part of the file in memory, moving on. */
 struct window
 {
-    const struct pc_disk_source *source;
-    unsigned char *buffer;
-    uint64_t start;
-    size_t len;
+    struct pc_disk_ahead ahead;
+    uint64_t size; /* Of the file. */
     bool io_error;
 };
 
 /* What cannot be read counts as zeros. */
 static void move_window(struct window *w, uint64_t at)
 {
-    w->start = at - at % PC_DISK_BLOCK;
-    w->len = 0;
-    if (w->source->read(w->source->arg, w->buffer, PC_DISK_STAGE, w->start,
-                        &w->len) == 0) {
+    struct pc_disk_ahead *ahead = &w->ahead;
+    uint64_t start = at - at % PC_DISK_BLOCK;
+    if (pc_disk_ahead_move(ahead, start) == 0) {
         return;
     }
     w->io_error = true;
-    if (w->source->read(w->source->arg, w->buffer, SKIPPED, w->start,
-                        &w->len) != 0) {
-        memset(w->buffer, 0, SKIPPED);
-        w->len = SKIPPED;
+    if (pc_disk_ahead_jump(ahead, start, SKIPPED) != 0) {
+        pc_disk_ahead_blank(ahead, start, SKIPPED);
     }
-    uint64_t left = w->source->size - w->start;
-    w->len = left < w->len ? (size_t)left : w->len;
+    uint64_t left = w->size - start;
+    ahead->len = left < ahead->len ? (size_t)left : ahead->len;
 }
 
 /* At least `need` bytes at `at`, and how many there are; NULL: not that many
@@ -207,17 +202,18 @@ static void move_window(struct window *w, uint64_t at)
 static const unsigned char *look(struct window *w, uint64_t at, size_t need,
                                  size_t *n_p)
 {
-    if (at >= w->source->size || w->source->size - at < need) {
+    const struct pc_disk_ahead *ahead = &w->ahead;
+    if (at >= w->size || w->size - at < need) {
         return NULL;
     }
-    if (at < w->start || at + need > w->start + w->len) {
+    if (at < ahead->start || at + need > ahead->start + ahead->len) {
         move_window(w, at);
-        if (at + need > w->start + w->len) {
+        if (at + need > ahead->start + ahead->len) {
             return NULL; /* The file became shorter. */
         }
     }
-    *n_p = (size_t)(w->start + w->len - at);
-    return w->buffer + (at - w->start);
+    *n_p = (size_t)(ahead->start + ahead->len - at);
+    return ahead->bytes + (at - ahead->start);
 }
 
 static bool value_is_right(struct window *w, uint64_t at,
@@ -256,7 +252,7 @@ static bool header_is_right(struct window *w, uint64_t at, uint64_t nonce,
     size_t names_len = (size_t)record.name_space_len + record.key_len;
     header = look(w, at, PC_DISK_RECORD_BYTES + names_len, &n);
     if (header == NULL || !pc_disk_check_record(header, nonce) ||
-        pc_disk_record_size(names_len, record.length) > w->source->size - at) {
+        pc_disk_record_size(names_len, record.length) > w->size - at) {
         return false;
     }
     *record_p = record;
@@ -272,18 +268,16 @@ static bool is_unwritten(struct window *w, uint64_t at)
     return bytes != NULL && memcmp(bytes, zeros, sizeof(zeros)) == 0;
 }
 
-bool pc_disk_scan(const struct pc_disk_source *source,
-                  const struct pc_disk_ident *ident, void *buffer,
-                  struct pc_disk_scan *scan_p)
+static bool scan_window(struct window *w, const struct pc_disk_ident *ident,
+                        struct pc_disk_scan *scan_p)
 {
-    struct window w = {.source = source, .buffer = buffer};
     struct pc_disk_scan scan = {.end = PC_DISK_BLOCK};
     uint64_t n_bad = 0; /* Since the last good one. */
     uint64_t at = PC_DISK_BLOCK;
-    while (at < source->size && source->size - at >= PC_DISK_UNIT) {
+    while (at < w->size && w->size - at >= PC_DISK_UNIT) {
         struct pc_disk_record record;
-        if (!header_is_right(&w, at, ident->nonce, &record)) {
-            scan.torn = scan.torn || !is_unwritten(&w, at);
+        if (!header_is_right(w, at, ident->nonce, &record)) {
+            scan.torn = scan.torn || !is_unwritten(w, at);
             at += PC_DISK_UNIT;
             continue;
         }
@@ -296,7 +290,7 @@ bool pc_disk_scan(const struct pc_disk_source *source,
                                       (uint16_t)names_len,
                                       (uint16_t)record.kind};
         if (record.kind == PC_DISK_VALUE &&
-            !value_is_right(&w, at + PC_DISK_RECORD_BYTES + names_len,
+            !value_is_right(w, at + PC_DISK_RECORD_BYTES + names_len,
                             &record)) {
             scan.torn = true;
             n_bad++;
@@ -311,7 +305,18 @@ bool pc_disk_scan(const struct pc_disk_source *source,
         }
         at = next;
     }
-    scan.io_error = w.io_error;
+    scan.io_error = w->io_error;
     *scan_p = scan;
     return true;
+}
+
+bool pc_disk_scan(const struct pc_disk_source *source,
+                  const struct pc_disk_ident *ident, void *buffer, void *second,
+                  struct pc_disk_scan *scan_p)
+{
+    struct window w = {.size = source->size};
+    pc_disk_ahead_start(&w.ahead, source, buffer, second);
+    bool ok = scan_window(&w, ident, scan_p);
+    pc_disk_ahead_stop(&w.ahead);
+    return ok;
 }

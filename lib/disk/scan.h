@@ -1,12 +1,12 @@
 /*
  * scan.h - what a segment file holds, by its index block or by reading all of
  * it. Takes nothing for granted: any bytes may be there. Pure, but for the
- * source it reads from.
+ * source it reads from and the thread that reads ahead.
  */
 #ifndef PC_DISK_SCAN_H
 #define PC_DISK_SCAN_H
 
-#include "file.h"
+#include "ahead.h"
 #include "format.h"
 
 /* Entries in the order of the log. */
@@ -19,8 +19,6 @@ struct pc_disk_entries
 void pc_disk_entries_fini(struct pc_disk_entries *entries);
 bool pc_disk_entries_add(struct pc_disk_entries *entries,
                          const struct pc_disk_entry *entry);
-
-#define PC_DISK_STAGE ((size_t)1 << 20) /* Bytes of a buffer, at least. */
 
 enum pc_disk_load {
     PC_DISK_LOAD_OK,
@@ -53,9 +51,10 @@ struct pc_disk_scan
     bool io_error;      /* Parts could not be read. */
 };
 
-/* Look for records in the whole file. False: no memory. */
+/* Look for records in the whole file. False: no memory. With a second buffer
+ * like the first one a thread reads ahead meanwhile; NULL: none does. */
 bool pc_disk_scan(const struct pc_disk_source *source,
-                  const struct pc_disk_ident *ident, void *buffer,
+                  const struct pc_disk_ident *ident, void *buffer, void *second,
                   struct pc_disk_scan *scan_p);
 
 #endif /* PC_DISK_SCAN_H */

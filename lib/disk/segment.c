@@ -53,6 +53,77 @@ void pc_disk_close_file(struct pc_disk_file *file)
     }
 }
 
+static struct pc_disk_segment *least_used(const struct pc_disk *disk,
+                                          uint32_t *n_open_p)
+{
+    struct pc_disk_segment *least = NULL;
+    uint32_t n_open = 0;
+    for (size_t i = 0; i < disk->n_slots; i++) {
+        struct pc_disk_segment *segment = disk->slots[i];
+        if (segment == NULL || segment->n_refs > 0 ||
+            (segment->state != PC_DISK_SEALED &&
+             segment->state != PC_DISK_FOUND) ||
+            segment->file.file < 0) {
+            continue; /* Somebody uses it, or there is nothing to close. */
+        }
+        n_open++;
+        if (least == NULL || segment->used_at < least->used_at) {
+            least = segment;
+        }
+    }
+    *n_open_p = n_open;
+    return least;
+}
+
+void pc_disk_limit_files(struct pc_disk *disk)
+{
+    bool more = true;
+    while (more) {
+        uint32_t n_open;
+        struct pc_disk_file file = {disk->io, -1};
+        pc_disk_lock(disk);
+        struct pc_disk_segment *segment = least_used(disk, &n_open);
+        if (n_open > disk->params.max_files) {
+            file = segment->file;
+            segment->file.file = -1;
+        }
+        more = file.file >= 0;
+        pc_disk_unlock(disk);
+        pc_disk_close_file(&file);
+    }
+}
+
+int pc_disk_need_file(struct pc_disk *disk, struct pc_disk_segment *segment)
+{
+    char name[PC_DISK_NAME_BYTES];
+    struct pc_disk_file file = {disk->io, -1};
+    pc_disk_lock(disk);
+    bool is_open = segment->file.file >= 0;
+    segment->used_at = ++disk->n_uses;
+    unsigned flags = segment->read_only ? 0 : PC_DISK_OPEN_WRITE;
+    pc_disk_unlock(disk);
+    if (is_open) {
+        return 0;
+    }
+    pc_disk_name(segment->number, name);
+    int error = pc_disk_open_segment(disk, name, flags, &file);
+    if (flags != 0 && (error == EROFS || error == EACCES || error == EPERM)) {
+        error = pc_disk_open_segment(disk, name, 0, &file);
+    }
+    if (error != 0) {
+        return error;
+    }
+    pc_disk_lock(disk);
+    if (segment->file.file < 0) {
+        segment->file = file;
+        file.file = -1;
+    }
+    pc_disk_unlock(disk);
+    pc_disk_close_file(&file); /* Another thread has been faster. */
+    pc_disk_limit_files(disk);
+    return 0;
+}
+
 /* ---- Slots and references ------------------------------------------------ */
 
 bool pc_disk_add_slot(struct pc_disk *disk, struct pc_disk_segment *segment)
@@ -108,6 +179,12 @@ void pc_disk_doom(struct pc_disk *disk, struct pc_disk_segment *segment)
     pc_list_push_back(&disk->doomed, &segment->link);
     segment->state = PC_DISK_DOOMED;
     disk->unlink_at_ns = 0;
+}
+
+/* Not EFBIG: smaller files would help there, not fewer. */
+void pc_disk_note_refusal(struct pc_disk *disk, int error)
+{
+    disk->refused = disk->refused || error == ENOSPC || error == EDQUOT;
 }
 
 /* ---- Making them --------------------------------------------------------- */
@@ -186,6 +263,7 @@ enum pc_disk_result pc_disk_make_spare(struct pc_disk *disk, uint64_t size)
         (void)pthread_cond_broadcast(&disk->work);
     } else {
         disk->counts.n_io_errors += has_slot ? 1 : 0;
+        pc_disk_note_refusal(disk, error);
         if (has_slot) {
             disk->slots[segment->slot] = NULL;
         }
@@ -193,6 +271,8 @@ enum pc_disk_result pc_disk_make_spare(struct pc_disk *disk, uint64_t size)
     pc_disk_unlock(disk);
     if (error != 0) {
         pc_free(segment);
+    } else {
+        pc_disk_limit_files(disk);
     }
     return pc_disk_result_of(error);
 }

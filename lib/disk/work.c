@@ -8,7 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#define CHECK_NS (2 * PC_S) /* Is the directory still there? */
+#define CHECK_NS     (2 * PC_S) /* Is the directory still there? */
+#define REFUSED_MOST 4u         /* Segments given up before a pause. */
 
 /* ---- The keeper ------------------------------------------------------------
  */
@@ -169,6 +170,29 @@ static bool make_space(struct pc_disk *disk)
     return wanted;
 }
 
+/* A quota, or whatever else statvfs() does not tell: what has been refused may
+ * be granted when the oldest segment is gone. */
+static bool make_way(struct pc_disk *disk)
+{
+    pc_disk_lock(disk);
+    bool refused = disk->refused;
+    disk->refused = false;
+    pc_disk_unlock(disk);
+    return refused && !has_doomed(disk) && pc_disk_reclaim(disk);
+}
+
+/* A few segments at most, for it may be somebody else's bytes that are in the
+ * way; then writing pauses before it is tried again. */
+static bool may_try_again(struct pc_disk *disk)
+{
+    pc_disk_lock(disk);
+    bool refused = disk->refused && !pc_list_is_empty(&disk->segments);
+    pc_disk_unlock(disk);
+    bool again = refused && disk->n_refused < REFUSED_MOST;
+    disk->n_refused = again ? disk->n_refused + 1 : 0;
+    return again;
+}
+
 static bool make_spare(struct pc_disk *disk)
 {
     pc_disk_lock(disk);
@@ -189,11 +213,17 @@ static bool make_spare(struct pc_disk *disk)
     if (!has_space(disk, size)) {
         return make_space(disk);
     }
-    enum pc_disk_result result = pc_disk_make_spare(disk, size);
-    if (result != PC_DISK_OK) {
-        fail_writes(disk, result);
+    if (make_way(disk)) {
         return true;
     }
+    enum pc_disk_result result = pc_disk_make_spare(disk, size);
+    if (result != PC_DISK_OK) {
+        if (!may_try_again(disk)) {
+            fail_writes(disk, result);
+        }
+        return true;
+    }
+    disk->n_refused = 0;
     pc_disk_lock(disk);
     disk->want_size = 0;
     pc_disk_unlock(disk);

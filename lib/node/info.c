@@ -360,6 +360,7 @@ static void set_disk_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_DISK_IO_ERRORS, s.n_io_errors);
     pc_metrics_set(m, PC_METRIC_DISK_CORRUPT, s.n_corrupt);
     pc_metrics_set(m, PC_METRIC_DISK_SET_ASIDE, s.n_set_aside);
+    pc_metrics_set(m, PC_METRIC_DISK_ASIDE_BYTES, s.aside_bytes);
     pc_metrics_set(m, PC_METRIC_DISK_USED, s.used);
     pc_metrics_set(m, PC_METRIC_DISK_CAPACITY, s.capacity);
     pc_metrics_set(m, PC_METRIC_DISK_KEYS, s.n_records);

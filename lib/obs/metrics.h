@@ -157,6 +157,10 @@
       "records on disk whose bytes were wrong")                                \
     X(DISK_SET_ASIDE, COUNTER, "disk_set_aside_total", "",                     \
       "files of another format or node, set aside")                            \
+    X(DISK_ASIDE_BYTES, GAUGE, "disk_aside_bytes", "",                         \
+      "bytes of files set aside, now or before: beside disk_size, and "        \
+      "nothing "                                                               \
+      "deletes them")                                                          \
     X(DISK_USED, GAUGE, "disk_bytes_used", "", "bytes of files")               \
     X(DISK_CAPACITY, GAUGE, "disk_capacity_bytes", "",                         \
       "bytes of files there "                                                  \

@@ -1,8 +1,14 @@
 /*
- * disk.c - the disk tier against plain positioned writes and reads of the same
- * size and depth on the same file system, rebuilding of an index, and scanning.
+ * disk.c - the disk tier against fio with the same size and depth on the same
+ * file system, in pairs one right after the other; rebuilding of an index, and
+ * scanning against sequential reads.
  *
  *     bench_disk <folder> [value bytes] [MiB] [depth] [records of the rebuild]
+ *                [rounds]
+ *
+ * The tier's reads are compared with fio's reads of the very same files, all
+ * past the page cache, so both find the blocks where they are, and in whatever
+ * cache is below this machine's disk.
  */
 #include "disk/disk.h"
 #include "base/log.h"
@@ -11,15 +17,19 @@
 #include "disk/file.h"
 #include "disk/scan.h"
 
+#include "disk_fio.h"
+
 #include <fcntl.h>
-#include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#define QUEUE ((uint64_t)64 << 20)
+#define QUEUE   ((uint64_t)64 << 20)
+#define SEGMENT ((uint64_t)64 << 20)
 
 struct run
 {
@@ -27,11 +37,16 @@ struct run
     size_t value_len;
     uint64_t n_values;
     uint32_t depth;
+    unsigned n_rounds;
     unsigned char *values; /* Some different ones, used in turn. */
-    _Atomic uint64_t n_done, n_failed;
+    _Atomic uint64_t n_done, n_failed, next;
+    sem_t ended;
+    double cpu;        /* Seconds a GiB that was read. */
+    double depth_seen; /* Reads in the kernel at a time, on average. */
+    struct pc_disk_io io;
 };
 
-enum { N_DIFFERENT = 16 };
+enum { N_DIFFERENT = 16, N_SLOTS = 64 };
 
 static _Noreturn void die(const char *what)
 {
@@ -49,75 +64,25 @@ static double mib_s(const struct run *run, double seconds)
     return (double)run->n_values * (double)run->value_len / (1 << 20) / seconds;
 }
 
-/* ---- The limit: pwrite and pread
- * ----------------------------------------------- */
-
-struct plain
+static double cpu_seconds(void)
 {
-    struct run *run;
-    int file;
-    bool write;
-    _Atomic uint64_t next;
-};
-
-static void *plain_main(void *arg)
-{
-    struct plain *plain = arg;
-    struct run *run = plain->run;
-    unsigned char *buffer = pc_disk_buffer_alloc(run->value_len);
-    uint64_t i;
-    if (buffer == NULL) {
-        die("memory");
-    }
-    memcpy(buffer, run->values, run->value_len);
-    while ((i = atomic_fetch_add_explicit(
-                &plain->next, 1, memory_order_relaxed)) < run->n_values) {
-        /* Reads in an order that is not the file's, as with the tier. */
-        uint64_t at = plain->write ? i : i * 7919 % run->n_values;
-        off_t offset = (off_t)(at * run->value_len);
-        ssize_t n = plain->write
-                        ? pwrite(plain->file, buffer, run->value_len, offset)
-                        : pread(plain->file, buffer, run->value_len, offset);
-        if (n != (ssize_t)run->value_len) {
-            die("plain I/O");
-        }
-    }
-    pc_disk_buffer_free(buffer);
-    return NULL;
+    struct rusage use;
+    (void)getrusage(RUSAGE_SELF, &use);
+    return (double)use.ru_utime.tv_sec + (double)use.ru_stime.tv_sec +
+           (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
 }
 
-static double plain_run(struct run *run, int file, bool write)
+/* Where the time goes: how long reads are in the kernel, all together. */
+static _Atomic uint64_t in_kernel_ns;
+
+static int timed_pread(void *arg, int file, void *to, size_t len, uint64_t at,
+                       size_t *n_p)
 {
-    pthread_t threads[64];
-    struct plain plain = {.run = run, .file = file, .write = write};
     uint64_t began = pc_clock_monotonic();
-    for (uint32_t i = 0; i < run->depth; i++) {
-        if (pthread_create(&threads[i], NULL, plain_main, &plain) != 0) {
-            die("pthread_create");
-        }
-    }
-    for (uint32_t i = 0; i < run->depth; i++) {
-        (void)pthread_join(threads[i], NULL);
-    }
-    if (write && fdatasync(file) != 0) {
-        die("fdatasync");
-    }
-    return seconds_since(began);
-}
-
-static void plain_both(struct run *run, double *write_p, double *read_p)
-{
-    char path[4096];
-    (void)snprintf(path, sizeof(path), "%s/plain", run->folder);
-    int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
-    if (file < 0 ||
-        fallocate(file, 0, 0, (off_t)(run->n_values * run->value_len)) != 0) {
-        die(path);
-    }
-    *write_p = mib_s(run, plain_run(run, file, true));
-    *read_p = mib_s(run, plain_run(run, file, false));
-    (void)close(file);
-    (void)unlink(path);
+    int error = pc_disk_io_system()->pread(arg, file, to, len, at, n_p);
+    atomic_fetch_add_explicit(&in_kernel_ns, pc_clock_monotonic() - began,
+                              memory_order_relaxed);
+    return error;
 }
 
 /* ---- The tier
@@ -136,35 +101,64 @@ static void on_written(void *arg, enum pc_disk_result result)
                               1, memory_order_relaxed);
 }
 
+/* Each slot asks for the next value when it has one, so nobody has to poll, and
+ * some reads always wait in the tier's queue, as when a batch is read. */
 struct slot
 {
     struct run *run;
+    struct pc_disk *disk;
     unsigned char *buffer;
-    _Atomic bool busy;
 };
+
+static bool ask(struct slot *slot);
 
 static void on_read(void *arg, enum pc_disk_result result,
                     const struct pc_disk_found *found)
 {
     struct slot *slot = arg;
+    struct run *run = slot->run;
     (void)found;
-    on_written(slot->run, result);
-    atomic_store_explicit(&slot->busy, false, memory_order_release);
+    on_written(run, result);
+    if (!ask(slot)) {
+        (void)sem_post(&run->ended);
+    }
 }
 
-static struct pc_disk *open_tier(const struct run *run, const char *name)
+static bool ask(struct slot *slot)
+{
+    struct run *run = slot->run;
+    uint64_t i = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
+    struct pc_disk_read read = {.digest = digest_of(i * 7919 % run->n_values),
+                                .buffer = slot->buffer,
+                                .length = run->value_len,
+                                .done = on_read,
+                                .arg = slot};
+    if (i >= run->n_values) {
+        return false;
+    }
+    if (pc_disk_read(slot->disk, &read) != PC_DISK_OK) {
+        die("pc_disk_read");
+    }
+    return true;
+}
+
+static struct pc_disk *open_tier(struct run *run, const char *name)
 {
     char path[4096];
     char *error = NULL;
     struct pc_disk *disk;
     (void)snprintf(path, sizeof(path), "%s/%s", run->folder, name);
+    run->io = *pc_disk_io_system();
+    run->io.pread = timed_pread;
     struct pc_disk_params params = {.path = path,
                                     .node_id = "bench",
                                     .size = 64ull << 30,
+                                    .segment_size = SEGMENT,
                                     .max_records = 2 * run->n_values,
                                     .queue_bytes = QUEUE,
                                     .n_threads = run->depth,
-                                    .sync = PC_DISK_SYNC_SEAL};
+                                    .sync = PC_DISK_SYNC_SEAL,
+                                    .io = &run->io};
     if (pc_disk_open(&params, &disk, &error) != PEERCACHE_OK) {
         fprintf(stderr, "%s\n", error);
         exit(1);
@@ -216,61 +210,159 @@ static double write_all(struct run *run, struct pc_disk *disk)
 
 static double read_all(struct run *run, struct pc_disk *disk)
 {
-    struct slot slots[64];
-    for (uint32_t i = 0; i < 64; i++) {
-        slots[i].run = run;
-        slots[i].buffer = malloc(run->value_len);
-        atomic_init(&slots[i].busy, false);
+    struct slot slots[N_SLOTS];
+    for (uint32_t i = 0; i < N_SLOTS; i++) {
+        slots[i] = (struct slot){run, disk, malloc(run->value_len)};
+        if (slots[i].buffer == NULL) {
+            die("memory");
+        }
     }
     run->n_done = 0;
     run->n_failed = 0;
+    run->next = 0;
+    double cpu = cpu_seconds();
+    in_kernel_ns = 0;
     uint64_t began = pc_clock_monotonic();
-    for (uint64_t i = 0, s = 0; i < run->n_values; s = (s + 1) % 64) {
-        if (atomic_load_explicit(&slots[s].busy, memory_order_acquire)) {
-            if (s == 63) {
-                (void)usleep(20);
-            }
-            continue;
+    for (uint32_t i = 0; i < N_SLOTS; i++) {
+        if (!ask(&slots[i])) {
+            (void)sem_post(&run->ended);
         }
-        struct pc_disk_read read = {.digest =
-                                        digest_of(i * 7919 % run->n_values),
-                                    .buffer = slots[s].buffer,
-                                    .length = run->value_len,
-                                    .done = on_read,
-                                    .arg = &slots[s]};
-        atomic_store_explicit(&slots[s].busy, true, memory_order_relaxed);
-        if (pc_disk_read(disk, &read) != PC_DISK_OK) {
-            die("pc_disk_read");
-        }
-        i++;
     }
-    wait_done(run, run->n_values);
+    for (uint32_t i = 0; i < N_SLOTS; i++) {
+        (void)sem_wait(&run->ended);
+    }
     double seconds = seconds_since(began);
-    for (uint32_t i = 0; i < 64; i++) {
+    run->depth_seen = (double)in_kernel_ns / 1e9 / seconds;
+    run->cpu = (cpu_seconds() - cpu) / mib_s(run, 1) * 1024;
+    for (uint32_t i = 0; i < N_SLOTS; i++) {
         free(slots[i].buffer);
     }
     if (run->n_failed > 0) {
         fprintf(stderr, "%llu reads failed\n",
                 (unsigned long long)run->n_failed);
+        exit(1);
     }
     return seconds;
 }
 
+/* The files of the tier's segments, for fio. */
+static size_t segment_files(const struct run *run, char *files, size_t room)
+{
+    size_t n = 0;
+    size_t len = 0;
+    uint64_t need = run->n_values * run->value_len / SEGMENT;
+    for (uint64_t number = 1; number <= need; number++) {
+        char path[4096];
+        int m =
+            snprintf(path, sizeof(path), "%s%s/tier/seg-%016llx",
+                     n > 0 ? ":" : "", run->folder, (unsigned long long)number);
+        if (len + (size_t)m + 1 > room || access(path + (n > 0), R_OK) != 0) {
+            break;
+        }
+        memcpy(files + len, path, (size_t)m + 1);
+        len += (size_t)m;
+        n++;
+    }
+    return n;
+}
+
+/* Fresh files for both; until all of it is safe on the disk. */
+static void write_pair(struct run *run, bool first, bool with_fio,
+                       struct series *series)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof(path), "%s/fio", run->folder);
+    struct fio_job job = {.files = path,
+                          .n_files = 1,
+                          .engine = FIO_PSYNC,
+                          .write = true,
+                          .block = run->value_len,
+                          .bytes = run->n_values * run->value_len,
+                          .depth = run->depth};
+    double fio = with_fio && first ? fio_run(&job) : 0;
+    struct pc_disk *disk = open_tier(run, "tier");
+    (void)pc_disk_clear(disk, NULL, NULL);
+    (void)pc_disk_close(disk, 60 * PC_S);
+    disk = open_tier(run, "tier");
+    uint64_t began = pc_clock_monotonic();
+    (void)write_all(run, disk);
+    (void)pc_disk_close(disk, 60 * PC_S);
+    double tier = mib_s(run, seconds_since(began));
+    fio = with_fio && !first ? fio_run(&job) : fio;
+    (void)unlink(path);
+    printf("  write: tier %.0f, fio %.0f MiB/s\n", tier, fio);
+    if (fio > 0) {
+        series_add(series, tier / fio);
+    }
+}
+
+struct reads
+{
+    struct series tier, uring, aio;
+};
+
+static void read_round(struct run *run, struct pc_disk *disk,
+                       struct fio_job *job, unsigned round, struct reads *reads)
+{
+    double got[FIO_N_ENGINES + 1] = {0};
+    for (unsigned i = 0; i <= FIO_N_ENGINES; i++) {
+        unsigned what = (i + round) % (FIO_N_ENGINES + 1);
+        if (what == FIO_N_ENGINES) {
+            got[what] = mib_s(run, read_all(run, disk));
+        } else if (job->n_files > 0) {
+            job->engine = (enum fio_engine)what;
+            got[what] = fio_run(job);
+        }
+    }
+    printf("  read: tier %.0f, fio psync %.0f, libaio %.0f, io_uring %.0f "
+           "MiB/s; %.2f s of a core a GiB, %.2f in the kernel\n",
+           got[FIO_N_ENGINES], got[FIO_PSYNC], got[FIO_LIBAIO], got[FIO_URING],
+           run->cpu, run->depth_seen);
+    if (got[FIO_PSYNC] > 0) {
+        series_add(&reads->tier, got[FIO_N_ENGINES] / got[FIO_PSYNC]);
+    }
+    if (got[FIO_PSYNC] > 0 && got[FIO_LIBAIO] > 0) {
+        series_add(&reads->aio, got[FIO_LIBAIO] / got[FIO_PSYNC]);
+    }
+    if (got[FIO_PSYNC] > 0 && got[FIO_URING] > 0) {
+        series_add(&reads->uring, got[FIO_URING] / got[FIO_PSYNC]);
+    }
+}
+
 static void throughput(struct run *run)
 {
-    double plain_write, plain_read;
+    static char files[32768];
+    struct series writes = {0};
+    struct reads reads = {0};
     struct pc_disk_stats stats;
-    plain_both(run, &plain_write, &plain_read);
+    bool with_fio = fio_is_there();
+    if (!with_fio) {
+        printf("no fio on this machine: nothing to compare with\n");
+    }
+    for (unsigned round = 0; round < run->n_rounds; round++) {
+        write_pair(run, round % 2 == 0, with_fio, &writes);
+    }
     struct pc_disk *disk = open_tier(run, "tier");
-    double tier_write = mib_s(run, write_all(run, disk));
-    double tier_read = mib_s(run, read_all(run, disk));
+    struct fio_job job = {
+        .files = files,
+        .n_files = with_fio ? segment_files(run, files, sizeof(files)) : 0,
+        .block = run->value_len,
+        .bytes = run->n_values * run->value_len,
+        .depth = run->depth};
+    while (pc_disk_recovering(disk)) {
+        (void)usleep(1000);
+    }
+    for (unsigned round = 0; round < run->n_rounds; round++) {
+        read_round(run, disk, &job, round, &reads);
+    }
     pc_disk_stats(disk, &stats);
-    printf("values of %zu bytes, depth %u, direct I/O %s, MiB/s\n",
-           run->value_len, run->depth, stats.direct ? "yes" : "no");
-    printf("  write: tier %.0f, plain %.0f, ratio %.2f\n", tier_write,
-           plain_write, tier_write / plain_write);
-    printf("  read:  tier %.0f, plain %.0f, ratio %.2f\n", tier_read,
-           plain_read, tier_read / plain_read);
+    printf("values of %zu bytes, %.0f MiB, depth %u, direct I/O %s\n",
+           run->value_len, (double)(run->n_values * run->value_len) / (1 << 20),
+           run->depth, stats.direct ? "yes" : "no");
+    series_print(&writes, "write: tier / fio psync");
+    series_print(&reads.tier, "read: tier / fio psync");
+    series_print(&reads.aio, "read: fio libaio / fio psync");
+    series_print(&reads.uring, "read: fio io_uring / fio psync");
     (void)pc_disk_clear(disk, NULL, NULL);
     (void)pc_disk_close(disk, 30 * PC_S);
 }
@@ -302,10 +394,41 @@ static void rebuild(const struct run *of, uint64_t n_records)
     (void)pc_disk_close(disk, 30 * PC_S);
 }
 
+/* MiB/s of one pass over the file, as the scan reads it but without looking. */
+static double read_through(const struct pc_disk_source *source, void *buffer)
+{
+    size_t n;
+    uint64_t began = pc_clock_monotonic();
+    for (uint64_t at = 0; at < source->size; at += PC_DISK_STAGE) {
+        if (source->read(source->arg, buffer, PC_DISK_STAGE, at, &n) != 0) {
+            die("read");
+        }
+    }
+    return (double)source->size / (1 << 20) / seconds_since(began);
+}
+
+static double scan_through(const struct pc_disk_source *source, void *buffer,
+                           void *second)
+{
+    struct pc_disk_scan result;
+    struct pc_disk_ident ident;
+    enum pc_disk_header header;
+    (void)pc_disk_read_ident(source, buffer, &header, &ident);
+    uint64_t began = pc_clock_monotonic();
+    if (!pc_disk_scan(source, &ident, buffer, second, &result) ||
+        result.entries.n == 0) {
+        die("scan");
+    }
+    pc_disk_entries_fini(&result.entries);
+    return (double)source->size / (1 << 20) / seconds_since(began);
+}
+
 /* One file of the tier, read and then scanned. */
 static void scan(struct run *run)
 {
     char path[4096];
+    struct series with = {0};
+    struct series without = {0};
     struct pc_disk *disk = open_tier(run, "scan");
     (void)write_all(run, disk);
     (void)pc_disk_close(disk, 60 * PC_S);
@@ -315,33 +438,24 @@ static void scan(struct run *run)
     if (fd < 0) {
         die(path);
     }
-    uint64_t size = (uint64_t)lseek(fd, 0, SEEK_END);
     struct pc_disk_file file = {pc_disk_io_system(), fd};
-    struct pc_disk_source source = pc_disk_file_source(&file, size);
+    struct pc_disk_source source =
+        pc_disk_file_source(&file, (uint64_t)lseek(fd, 0, SEEK_END));
     unsigned char *buffer = pc_disk_buffer_alloc(PC_DISK_STAGE);
-    size_t n;
-    for (int round = 0; round < 3; round++) {
-        uint64_t began = pc_clock_monotonic();
-        for (uint64_t at = 0; at < size; at += PC_DISK_STAGE) {
-            (void)source.read(source.arg, buffer, PC_DISK_STAGE, at, &n);
+    unsigned char *second = pc_disk_buffer_alloc(PC_DISK_STAGE);
+    for (unsigned round = 0; round < 2 * run->n_rounds; round++) {
+        bool ahead = round % 2 == 0;
+        double read = read_through(&source, buffer);
+        double scan = scan_through(&source, buffer, ahead ? second : NULL);
+        series_add(ahead ? &with : &without, scan / read);
+        if (ahead) {
+            printf("  scan: %.0f, sequential reads %.0f MiB/s\n", scan, read);
         }
-        double read_s = seconds_since(began);
-        struct pc_disk_scan result;
-        struct pc_disk_ident ident;
-        enum pc_disk_header header;
-        (void)pc_disk_read_ident(&source, buffer, &header, &ident);
-        began = pc_clock_monotonic();
-        if (!pc_disk_scan(&source, &ident, buffer, &result)) {
-            die("scan");
-        }
-        double scan_s = seconds_since(began);
-        printf("scan: %zu records, %.0f MiB/s, sequential read %.0f MiB/s, "
-               "ratio %.2f\n",
-               result.entries.n, (double)size / (1 << 20) / scan_s,
-               (double)size / (1 << 20) / read_s, read_s / scan_s);
-        pc_disk_entries_fini(&result.entries);
     }
+    series_print(&with, "scan / sequential reads");
+    series_print(&without, "the same without reading ahead");
     pc_disk_buffer_free(buffer);
+    pc_disk_buffer_free(second);
     (void)close(fd);
     disk = open_tier(run, "scan");
     (void)pc_disk_clear(disk, NULL, NULL);
@@ -358,7 +472,7 @@ int main(int argc, char **argv)
     if (argc < 2) {
         fprintf(stderr,
                 "usage: %s folder [value bytes] [MiB] [depth] "
-                "[records]\n",
+                "[records] [rounds]\n",
                 argv[0]);
         return 2;
     }
@@ -367,11 +481,13 @@ int main(int argc, char **argv)
                       .depth = (uint32_t)argument(argc, argv, 4, 4)};
     uint64_t bytes = argument(argc, argv, 3, 512) << 20;
     uint64_t n_records = argument(argc, argv, 5, 1000000);
+    run.n_rounds = (unsigned)argument(argc, argv, 6, 9);
     struct pc_rand r;
     run.n_values = bytes / run.value_len;
     if (run.value_len < 4096 || run.value_len % 4096 != 0 || run.depth == 0 ||
-        run.depth > 64 || run.n_values == 0) {
-        fprintf(stderr, "values of whole 4,096 bytes, depth 1 to 64\n");
+        run.depth > 64 || run.n_values == 0 || run.n_rounds > SERIES_MOST) {
+        fprintf(stderr,
+                "values of whole 4,096 bytes, depth and rounds to 64\n");
         return 2;
     }
     run.values = malloc(N_DIFFERENT * run.value_len);
@@ -383,7 +499,8 @@ int main(int argc, char **argv)
         run.values[i] = (unsigned char)(pc_rand_u64(&r) >> 30);
     }
     pc_log_set(PEERCACHE_LOG_WARN, NULL, NULL);
-    for (int round = 0; round < 3; round++) {
+    (void)sem_init(&run.ended, 0, 0);
+    if (run.n_rounds > 0) {
         throughput(&run);
     }
     scan(&run);

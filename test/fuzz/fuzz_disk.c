@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check(&entries, size);
             pc_disk_entries_fini(&entries);
         }
-        if (!pc_disk_scan(&source, &ident, buffer, &scan)) {
+        if (!pc_disk_scan(&source, &ident, buffer, NULL, &scan)) {
             abort();
         }
         check(&scan.entries, size);

@@ -35,6 +35,7 @@ struct mem_disk
     struct file files[FILES];
     struct file *handles[HANDLES];
     bool locked, replaced, read_only, plain;
+    bool quota; /* The bound on space is not told. */
     bool stopping, stopped;
     uint64_t n_changes, stop_at, stop_bytes, space;
     uint32_t lens[CHANGES];
@@ -313,7 +314,7 @@ static int md_pwrite(void *arg, int handle, const void *from, size_t len,
     uint64_t used = bytes_used(disk);
     uint64_t more = at + len > file->size ? at + len - file->size : 0;
     if (error == 0 && disk->space > 0 && used + more > disk->space) {
-        error = ENOSPC;
+        error = disk->quota ? EDQUOT : ENOSPC;
     }
     if (error != 0) {
         return leave(disk, error);
@@ -341,7 +342,7 @@ static int md_allocate(void *arg, int handle, uint64_t len)
         disk->plain ? EOPNOTSUPP : change(disk, MEM_DISK_ALLOCATE, NULL);
     if (error == 0 && disk->space > 0 &&
         bytes_used(disk) - file->size + len > disk->space) {
-        error = ENOSPC;
+        error = disk->quota ? EDQUOT : ENOSPC;
     }
     if (error == 0 && len > file->size) {
         set_size(file, len);
@@ -421,14 +422,35 @@ static int md_rename(void *arg, int dir, const char *from, const char *to)
     return leave(disk, error);
 }
 
+static int md_folder(void *arg, int dir, const char *name, uint64_t *n_files_p,
+                     uint64_t *bytes_p)
+{
+    (void)dir;
+    struct mem_disk *disk = enter(arg);
+    size_t len = strlen(name);
+    uint64_t n_files = 0;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < FILES; i++) {
+        const struct file *file = &disk->files[i];
+        if (file->used && file->linked && strncmp(file->name, name, len) == 0 &&
+            file->name[len] == '/') {
+            n_files++;
+            bytes += file->size;
+        }
+    }
+    *n_files_p = n_files;
+    *bytes_p = bytes;
+    return leave(disk, n_files > 0 ? 0 : ENOENT);
+}
+
 static int md_free_bytes(void *arg, int dir, uint64_t *bytes_p)
 {
     (void)dir;
     struct mem_disk *disk = enter(arg);
     uint64_t used = bytes_used(disk);
-    *bytes_p = disk->space == 0     ? UINT64_MAX / 2
-               : used < disk->space ? disk->space - used
-                                    : 0;
+    *bytes_p = disk->space == 0 || disk->quota ? UINT64_MAX / 2
+               : used < disk->space            ? disk->space - used
+                                               : 0;
     return leave(disk, 0);
 }
 
@@ -457,7 +479,8 @@ struct mem_disk *mem_disk_create(uint64_t seed)
                                    .sync_dir = md_sync_dir,
                                    .unlink = md_unlink,
                                    .rename = md_rename,
-                                   .free_bytes = md_free_bytes};
+                                   .free_bytes = md_free_bytes,
+                                   .folder = md_folder};
     (void)pthread_mutex_init(&disk->lock, NULL);
     pc_rand_init(&disk->random, seed);
     return disk;
@@ -560,6 +583,21 @@ void mem_disk_fail(struct mem_disk *disk, enum mem_disk_op op, int error,
 void mem_disk_set_space(struct mem_disk *disk, uint64_t bytes)
 {
     disk->space = bytes;
+}
+
+void mem_disk_set_quota(struct mem_disk *disk, uint64_t bytes)
+{
+    disk->space = bytes;
+    disk->quota = true;
+}
+
+size_t mem_disk_n_open(struct mem_disk *disk)
+{
+    size_t n = 0;
+    for (int i = 0; i < HANDLES; i++) {
+        n += disk->handles[i] != NULL ? 1 : 0;
+    }
+    return n;
 }
 
 void mem_disk_set_read_only(struct mem_disk *disk, bool read_only)

@@ -53,6 +53,10 @@ void mem_disk_crash(struct mem_disk *disk, enum mem_disk_crash how);
 void mem_disk_fail(struct mem_disk *disk, enum mem_disk_op op, int error,
                    uint64_t skip, uint64_t n);
 void mem_disk_set_space(struct mem_disk *disk, uint64_t bytes);
+/* The same, but the file system says that there is space: EDQUOT. */
+void mem_disk_set_quota(struct mem_disk *disk, uint64_t bytes);
+/* Files that are open. */
+size_t mem_disk_n_open(struct mem_disk *disk);
 void mem_disk_set_read_only(struct mem_disk *disk, bool read_only);
 /* No direct I/O, no allocation: a plain file system. */
 void mem_disk_set_plain(struct mem_disk *disk);

@@ -267,6 +267,100 @@ static void a_full_file_system_makes_the_tier_smaller(void **state)
     assert_int_equal(get(w, 500), PC_DISK_OK);
 }
 
+static unsigned n_found(struct world *w, unsigned n_keys)
+{
+    unsigned n = 0;
+    for (unsigned key = 0; key < n_keys; key++) {
+        n += has(w, key) ? 1 : 0;
+    }
+    return n;
+}
+
+/* The file system says that there is space, and has none for us. */
+static void under_a_quota_the_oldest_segments_go_and_writing_goes_on(
+    void **state)
+{
+    struct world *w = *state;
+    mem_disk_set_quota(w->mem, 5 * SEGMENT);
+    for (unsigned key = 0; key < 300; key++) {
+        assert_int_equal(put(w, key), PC_DISK_OK);
+    }
+    assert_true(mem_disk_bytes(w->mem) <= 5 * SEGMENT);
+    assert_true(n_found(w, 300) >= 2 * ONE);
+    assert_int_equal(get(w, 299), PC_DISK_OK);
+    assert_int_equal(stats_of(w).state, PC_DISK_RUNNING);
+    assert_int_equal(stats_of(w).n_dropped[PC_DISK_NO_SPACE], 0);
+}
+
+/* Others have all of it: giving up everything of ours would not help. */
+static void a_quota_that_others_use_up_costs_a_few_segments_a_pause(
+    void **state)
+{
+    struct world *w = *state;
+    unsigned before;
+    put_many(w, 7 * ONE);
+    before = n_found(w, 7 * ONE);
+    mem_disk_set_quota(w->mem, 1);
+    for (unsigned key = 7 * ONE; key < 9 * ONE; key++) {
+        (void)put(w, key);
+    }
+    assert_int_equal(n_found(w, 7 * ONE), before);
+    w->now += 2 * PC_S; /* The pause is over. */
+    assert_int_equal(put(w, 400), PC_DISK_NO_SPACE);
+    assert_int_equal(stats_of(w).state, PC_DISK_PAUSED);
+    assert_int_equal(stats_of(w).failure, PC_DISK_NO_SPACE);
+    assert_true(n_found(w, 7 * ONE) < before);
+    assert_true(n_found(w, 7 * ONE) + 5 * ONE >= before);
+    mem_disk_set_space(w->mem, 0);
+    w->now += 60 * PC_S;
+    assert_int_equal(put(w, 500), PC_DISK_OK);
+    assert_int_equal(stats_of(w).state, PC_DISK_RUNNING);
+}
+
+static void few_files_are_open_whatever_the_number_of_segments(void **state)
+{
+    struct world *w = *state;
+    close_disk(w);
+    w->params.max_files = 2;
+    open_disk(w);
+    put_many(w, 6 * ONE);
+    /* Besides those two: one that is written to, and one for later. */
+    assert_true(stats_of(w).n_segments >= 6);
+    assert_true(mem_disk_n_open(w->mem) <= 4);
+    for (unsigned key = 0; key < 6 * ONE; key++) {
+        assert_int_equal(get(w, key), PC_DISK_OK);
+        assert_true(mem_disk_n_open(w->mem) <= 5);
+    }
+    close_disk(w);
+    assert_int_equal(mem_disk_n_open(w->mem), 0);
+    open_disk(w);
+    assert_true(mem_disk_n_open(w->mem) <= 4);
+    for (unsigned key = 0; key < 6 * ONE; key++) {
+        assert_int_equal(get(w, key), PC_DISK_OK);
+    }
+}
+
+static void a_process_out_of_files_loses_no_record(void **state)
+{
+    struct world *w = *state;
+    close_disk(w);
+    w->params.max_files = 1;
+    open_disk(w);
+    put_many(w, 4 * ONE);
+    assert_int_equal(get(w, ONE), PC_DISK_OK); /* Closes the first. */
+    mem_disk_fail(w->mem, MEM_DISK_OPEN, EMFILE, 0, 1);
+    assert_int_equal(get(w, 0), PC_DISK_NO_MEMORY);
+    assert_int_equal(get(w, 0), PC_DISK_OK);
+    assert_int_equal(w->n_gone, 0);
+    /* A file that somebody has deleted is another matter. */
+    assert_int_equal(get(w, ONE), PC_DISK_OK);
+    assert_int_equal(get(w, 2 * ONE), PC_DISK_OK);
+    mem_disk_fail(w->mem, MEM_DISK_OPEN, ENOENT, 0, 1);
+    assert_int_equal(get(w, 0), PC_DISK_IO);
+    assert_false(has(w, 0));
+    assert_int_equal(w->n_gone, 1);
+}
+
 static void a_read_only_disk_serves_what_it_has(void **state)
 {
     struct world *w = *state;
@@ -296,7 +390,7 @@ static void a_read_only_disk_serves_what_it_has(void **state)
 static void what_cannot_be_unlinked_costs_no_more_than_one_segment(void **state)
 {
     struct world *w = *state;
-    unsigned n_found = 0;
+    unsigned n_left = 0;
     put_many(w, 40);
     mem_disk_fail(w->mem, MEM_DISK_UNLINK, EIO, 0, 1000000);
     for (unsigned key = 40; key < 100; key++) {
@@ -304,9 +398,9 @@ static void what_cannot_be_unlinked_costs_no_more_than_one_segment(void **state)
         w->now += PC_MS;
     }
     for (unsigned key = 0; key < 100; key++) {
-        n_found += has(w, key) ? 1 : 0;
+        n_left += has(w, key) ? 1 : 0;
     }
-    assert_true(n_found >= 25);
+    assert_true(n_left >= 25);
     assert_int_equal(stats_of(w).state, PC_DISK_PAUSED);
     mem_disk_fail(w->mem, MEM_DISK_UNLINK, EIO, 0, 0);
     w->now += 60 * PC_S;
@@ -593,6 +687,51 @@ static void an_unknown_version_is_set_aside_unchanged(void **state)
     expect_aside(w);
     assert_true(mem_disk_file(w->mem, "aside/", 0, &view));
     assert_int_equal(pc_checksum(view.data, view.size), before);
+    assert_int_equal(stats_of(w).aside_bytes, view.size);
+    close_disk(w);
+    open_disk(w); /* Also what was there before. */
+    assert_int_equal(stats_of(w).n_set_aside, 0);
+    assert_int_equal(stats_of(w).aside_bytes, view.size);
+}
+
+/* A later version may have written it, and its header may be damaged since. */
+static void what_cannot_be_read_as_a_segment_is_set_aside_too(void **state)
+{
+    struct world *w = *state;
+    struct mem_disk_view view;
+    put_many(w, 3);
+    close_disk(w);
+    assert_true(mem_disk_file(w->mem, "seg-", 0, &view));
+    view.data[0] ^= 1;                           /* The header's magic, */
+    view.data[view.size - PC_DISK_BLOCK + 40]++; /* the footer's version. */
+    uint64_t before = pc_checksum(view.data, view.size);
+    expect_aside(w);
+    assert_true(mem_disk_file(w->mem, "aside/", 0, &view));
+    assert_int_equal(pc_checksum(view.data, view.size), before);
+}
+
+static void a_name_without_a_next_number_is_no_obstacle(void **state)
+{
+    struct world *w = *state;
+    struct mem_disk_view view;
+    unsigned char junk[2 * PC_DISK_BLOCK];
+    memset(junk, 7, sizeof(junk));
+    put_many(w, 3);
+    close_disk(w);
+    assert_true(mem_disk_file(w->mem, "seg-", 0, &view));
+    mem_disk_put(w->mem, "seg-7fffffffffffffff", junk, sizeof(junk));
+    mem_disk_put(w->mem, "seg-7ffffffffffffffe", view.data, view.size);
+    open_disk(w);
+    assert_int_equal(stats_of(w).n_set_aside, 2);
+    assert_int_equal(put(w, 3), PC_DISK_OK);
+    close_disk(w);
+    assert_true(mem_disk_file(w->mem, "seg-", 1, &view));
+    assert_string_equal(view.name, "seg-0000000000000002");
+    assert_false(mem_disk_file(w->mem, "seg-", 2, &view));
+    open_disk(w);
+    for (unsigned key = 0; key < 4; key++) {
+        assert_int_equal(get(w, key), PC_DISK_OK);
+    }
 }
 
 static void segments_of_another_node_or_cluster_are_set_aside(void **state)
@@ -631,6 +770,10 @@ int main(void)
         T(a_write_error_is_told_and_writing_goes_on_after_a_pause),
         T(a_read_error_is_a_miss_of_that_record_only),
         T(a_full_file_system_makes_the_tier_smaller),
+        T(under_a_quota_the_oldest_segments_go_and_writing_goes_on),
+        T(a_quota_that_others_use_up_costs_a_few_segments_a_pause),
+        T(few_files_are_open_whatever_the_number_of_segments),
+        T(a_process_out_of_files_loses_no_record),
         T(a_read_only_disk_serves_what_it_has),
         T(what_cannot_be_unlinked_costs_no_more_than_one_segment),
         T(a_directory_that_is_replaced_is_left_alone),
@@ -645,6 +788,8 @@ int main(void)
         T(an_old_value_is_not_carried_past_a_newer_one),
         T(a_segment_cut_anywhere_keeps_what_is_whole),
         T(an_unknown_version_is_set_aside_unchanged),
+        T(what_cannot_be_read_as_a_segment_is_set_aside_too),
+        T(a_name_without_a_next_number_is_no_obstacle),
         T(segments_of_another_node_or_cluster_are_set_aside),
         T(the_index_has_a_bound_of_records),
     };

@@ -1,0 +1,45 @@
+/*
+ * disk_fio.h - what fio gets from the same file system, and what is said of
+ * pairs of measurements. Without fio on the machine its figures are left out.
+ */
+#ifndef PC_BENCH_DISK_FIO_H
+#define PC_BENCH_DISK_FIO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum fio_engine { FIO_PSYNC, FIO_LIBAIO, FIO_URING, FIO_N_ENGINES };
+
+struct fio_job
+{
+    const char *files; /* Paths with ':' between them. */
+    size_t n_files;
+    enum fio_engine engine;
+    bool write; /* In order, and synced at the end; else in any order. */
+    size_t block;
+    uint64_t bytes; /* Together. */
+    uint32_t depth; /* psync: as many threads. */
+};
+
+extern const char *const fio_engine_names[FIO_N_ENGINES];
+
+bool fio_is_there(void);
+/* MiB/s; 0: this engine cannot be used here. */
+double fio_run(const struct fio_job *job);
+
+enum { SERIES_MOST = 64 };
+
+/* Ratios of pairs that were measured one right after the other. */
+struct series
+{
+    double of[SERIES_MOST];
+    size_t n;
+};
+
+void series_add(struct series *series, double value);
+/* The median and the 95 % interval of the median, by ranks: they assume
+ * nothing of how the values are spread. */
+void series_print(struct series *series, const char *what);
+
+#endif /* PC_BENCH_DISK_FIO_H */
