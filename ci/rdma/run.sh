@@ -63,10 +63,15 @@ if [ -x $HOST_CARRIERS ]; then
     (
         . ci/rdma/guest/lib.sh
         export PEERCACHE_UCX_MODULE=$PWD/build/lib/peercache/libpeercache_ucx.so
-        for carrier in tcp shm; do
-            PC_TEST_CARRIER=$carrier run \
-                "carriers $carrier $(pkg-config --modversion ucx)" 90 $HOST_CARRIERS
-        done
+        carrier() {
+            PC_TEST_CARRIER=$1 run "carriers $1 $(pkg-config --modversion ucx)" 90 \
+                $HOST_CARRIERS
+        }
+        host_tcp() { carrier tcp; }
+        host_shm() { carrier shm; }
+        try host_tcp
+        try host_shm
+        again
     ) >"$LOGS/rdma_host.log" 2>&1
     logs+=("$LOGS/rdma_host.log")
 fi
