@@ -111,13 +111,13 @@ static void sweep(struct pc_clear *clear)
         end(clear, PEERCACHE_SHUTDOWN);
         return;
     }
+    if (!clear->holds_disk) {
+        clear->holds_disk = pc_tier_clear_begin(node);
+    }
     for (int i = 0; i < STEPS_PER_TURN && !clear->swept; i++) {
         clear->swept = !pc_store_clear(node->store, &clear->sweep);
     }
     if (clear->swept && !clear->disk_swept) {
-        if (!clear->holds_disk) {
-            clear->holds_disk = pc_tier_clear_begin(node);
-        }
         clear->disk_swept =
             !pc_tier_clear_some(node, &clear->cursor, &clear->n_on_disk);
     }

@@ -360,7 +360,7 @@ struct pc_clear
     struct pc_sweep sweep;
     uint64_t n_counted; /* Of n_gone, in the metrics. */
     bool swept;         /* All slots were looked at. */
-    bool holds_disk;    /* Nothing gets a record on disk meanwhile. */
+    bool holds_disk;    /* Nothing gets a record on disk, nor comes from it. */
     uint64_t cursor;    /* In the disk's index. */
     uint64_t n_on_disk; /* Values given up that were only there. */
     bool disk_swept;    /* All of it was looked at, */

@@ -84,13 +84,16 @@ static enum pc_metric failure_of(enum pc_disk_result result)
 /* ---- Reading ------------------------------------------------------------ */
 
 /* The record that was read is still the one that counts: neither removed nor
- * superseded, nor in the pool again, while the disk was busy. */
+ * superseded, nor in the pool again, while the disk was busy. A clear has
+ * looked at the pool before it empties the disk: nothing comes back behind it.
+ */
 static bool still_counts(const struct promotion *p)
 {
     struct peercache_node *node = p->tier->node;
     struct pc_disk_place now;
     struct pc_place place;
-    return pc_tier_find(node, p->from.digest, &now) &&
+    return p->tier->n_clearing == 0 &&
+           pc_tier_find(node, p->from.digest, &now) &&
            now.length == p->from.length && now.checksum == p->from.checksum &&
            !pc_store_find(node->store, p->from.digest, false, &place);
 }

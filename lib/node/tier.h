@@ -59,7 +59,7 @@ struct pc_tier
     uint64_t cursor;
     bool last_pass;      /* All was indexed before this pass began. */
     bool announced;      /* All that was found. */
-    uint32_t n_clearing; /* Clears that are at the disk. */
+    uint32_t n_clearing; /* Clears that are under way. */
     /* Manual nodes: the disk does a piece of work each turn_ns. */
     uint64_t turn_ns, next_turn_ns;
     struct pc_timer turn_timer;
@@ -139,7 +139,8 @@ void pc_tier_fence_end(struct pc_tier_fence *fence, uint64_t wait_ns,
 
 /* clear(), in steps, after that of the pool. First what is only on disk is
  * retracted, some values a call: false when that is done. Then all goes. From
- * begin (false: there is no disk) to over no value gets a record on disk;
+ * begin, before the first look at the pool (false: there is no disk), to over
+ * no value gets a record on disk, and none comes from there into the pool;
  * several may be at it at once. */
 bool pc_tier_clear_begin(struct peercache_node *node);
 bool pc_tier_clear_some(struct peercache_node *node, uint64_t *cursor,

@@ -425,6 +425,49 @@ static void a_long_queue_of_promotions_takes_many_turns(void **state)
     end(c);
 }
 
+/* It is read from the disk while a clear, which has seen all of the pool, has
+ * not emptied the disk yet. */
+static void what_is_promoted_while_a_clear_runs_does_not_stay(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 12; k++) {
+        struct cluster *c = start_and_evict(670 + k, 2, small_pool);
+        struct peercache_node *node = c->nodes[0].node;
+        struct clearing clearing = {0};
+        unsigned n_told = 0;
+        struct asked asked = {.n_told = &n_told, .wait.done = told};
+        put_some(c, 0, 400, 400); /* So that the disk takes several turns. */
+        cluster_run(c, PC_S);
+        assert_false(is_in_pool(c, 0, "m0"));
+        pc_list_init(&asked.wait.link);
+        if (k % 2 == 0) {
+            start_clearing(c, &clearing);
+        }
+        cluster_run(c, k / 2 * PC_US);
+        c->acting = 0;
+        peercache_status_t status =
+            pc_promote(node, cluster_digest(c, 0, "m0"), &asked.wait);
+        c->acting = -1;
+        c->wants[0] = true;
+        if (k % 2 == 1) {
+            start_clearing(c, &clearing);
+        }
+        cluster_run(c, 5 * PC_S);
+        assert_true(clearing.over);
+        assert_int_equal(clearing.clear.status, PEERCACHE_OK);
+        assert_int_equal(n_told, status == PEERCACHE_OK);
+        assert_false(is_in_pool(c, 0, "m0"));
+        if (asked.pin.slot != NULL) {
+            pc_store_unpin(node->store, &asked.pin);
+        }
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(cluster_do(c, i, PC_VERB_GET, "m0"),
+                             PEERCACHE_NOT_FOUND);
+        }
+        end(c);
+    }
+}
+
 /* A holder whose bound on requests is reached is no dead one. */
 static void too_many_requests_for_a_disk_are_busy_and_not_down(void **state)
 {
@@ -793,6 +836,7 @@ int main(void)
             a_remove_is_confirmed_after_its_retract_while_a_write_waits),
         cmocka_unit_test(two_clears_at_once_do_not_disturb_each_other),
         cmocka_unit_test(a_long_queue_of_promotions_takes_many_turns),
+        cmocka_unit_test(what_is_promoted_while_a_clear_runs_does_not_stay),
         cmocka_unit_test(too_many_requests_for_a_disk_are_busy_and_not_down),
         cmocka_unit_test(what_was_cleared_stays_cleared),
         cmocka_unit_test(a_replaced_value_never_comes_back),
