@@ -1,7 +1,5 @@
 #include "engine.h"
 
-#include <sched.h>
-
 enum role { ROLE_THREAD, ROLE_WANTED, ROLE_CALLER, ROLE_FREE };
 
 /* A gap between turns that counts as a pause of our own. */
@@ -14,10 +12,6 @@ enum role { ROLE_THREAD, ROLE_WANTED, ROLE_CALLER, ROLE_FREE };
  * longer than the thread. */
 #define CALLER_SPINS   4
 #define TASKS_PER_TURN 256
-/* A core that came back so late is somebody's who computes: for so long after
- * it a spin does not give it away. */
-#define YIELD_MAX_NS   (1 * PC_MS)
-#define YIELD_PAUSE_NS (1 * PC_S)
 
 static uintptr_t self_id(void)
 {
@@ -36,7 +30,6 @@ void pc_engine_init(struct pc_engine *e, const struct pc_engine_params *params)
     e->pause_ns = 0;
     e->last_pause_ns = 0;
     e->spin_ns = params->spin_ns;
-    e->yield_from_ns = 0;
     e->idle = params->idle;
     e->idle_arg = params->idle_arg;
     e->threaded = false;
@@ -211,26 +204,6 @@ static unsigned sleeping_turn(struct pc_engine *e, uint64_t end_ns)
     return work + rest_of_turn(e);
 }
 
-/*
- * Between two looks of a spin: whoever waits for this core goes first. It is
- * often the process whose answer we wait for, as the kernel likes to wake a
- * receiver where its sender runs, and we would keep it from answering. Among
- * those who compute a spin would get the core back late each time, and then
- * it is better to keep it, and to sleep soon: sleepers are woken at once.
- */
-static void yield_core(struct pc_engine *e)
-{
-    uint64_t before = pc_clock_now(&e->clock);
-    if (before < e->yield_from_ns) {
-        return;
-    }
-    (void)sched_yield();
-    uint64_t after = pc_clock_now(&e->clock);
-    if (after - before > YIELD_MAX_NS) {
-        e->yield_from_ns = after + YIELD_PAUSE_NS;
-    }
-}
-
 /* ---- Taking and leaving the role --------------------------------------- */
 
 static bool swap_role(struct pc_engine *e, uint32_t from, uint32_t to)
@@ -365,8 +338,6 @@ static void *engine_main(void *arg)
         work = pc_engine_turn(e);
         if (work > 0) {
             idle_since = pc_clock_now(&e->clock); /* The turn may be long. */
-        } else {
-            yield_core(e);
         }
     }
     return NULL;
@@ -500,8 +471,6 @@ static void drive(struct pc_engine *e, struct pc_event *event, uint64_t end_ns)
         work = spin ? pc_engine_turn(e) : sleeping_turn(e, end_ns);
         if (work > 0) {
             idle_since = pc_clock_now(&e->clock);
-        } else if (spin) {
-            yield_core(e);
         }
     }
     leave_as_caller(e, 1);

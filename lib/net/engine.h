@@ -62,7 +62,6 @@ struct pc_engine
     uint64_t pause_ns;      /* Gap before this turn, when it was long. */
     uint64_t last_pause_ns; /* When that was last so. */
     uint64_t spin_ns;
-    uint64_t yield_from_ns; /* Until then a spin keeps its core. */
     struct pc_mpsc tasks;
     struct pc_heap timers;
     struct pc_list spare_timers; /* Looked through each turn; mostly empty. */
