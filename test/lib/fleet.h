@@ -70,8 +70,10 @@ void fleet_ask(struct fleet *f, int i, bool present, struct fleet_cost *cost);
 
 /* CPU of the engine's one step in which node i hears of a change of view and
  * takes the new ring, which is there already, into use: the longer one of a
- * join and a leave, in ns. The node has a FIFO for each other one by then. */
-uint64_t fleet_install(struct fleet *f, int i);
+ * join and a leave, in ns. The node has a FIFO for each other one by then. With
+ * telling_p also the longest of its turns of the next 100 ms, in which a master
+ * tells the others. */
+uint64_t fleet_install(struct fleet *f, int i, uint64_t *telling_p);
 
 struct fleet_figures
 {
