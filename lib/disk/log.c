@@ -571,6 +571,11 @@ void pc_disk_write_batch(struct pc_disk *disk, struct pc_disk_worker *worker)
     pc_disk_lock(disk);
     pc_list_remove(&worker->link);
     disk->n_batches--;
+    /* What was carried counts as a batch, and its end lets others begin: a
+     * worker looks again by itself, but not after the keeper. */
+    if (!pc_list_is_empty(&disk->writes)) {
+        (void)pthread_cond_signal(&disk->work);
+    }
     settle_batch(disk, worker,
                  out.error == ECANCELED ? PC_DISK_CLOSED
                                         : pc_disk_result_of(out.error));

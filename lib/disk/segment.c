@@ -260,6 +260,9 @@ enum pc_disk_result pc_disk_make_spare(struct pc_disk *disk, uint64_t size)
     if (error == 0) {
         disk->spare = segment;
         disk->used += size;
+        /* Here, and not later: a writer may have filled it by then and want
+         * another. */
+        disk->want_size = size >= disk->want_size ? 0 : disk->want_size;
         (void)pthread_cond_broadcast(&disk->work);
     } else {
         disk->counts.n_io_errors += has_slot ? 1 : 0;

@@ -73,8 +73,13 @@ static uint64_t spare_wanted(const struct pc_disk *disk)
 {
     uint64_t size = disk->params.segment_size;
     if ((disk->closing && pc_list_is_empty(&disk->writes)) ||
-        disk->state == PC_DISK_GONE ||
-        pc_disk_now(disk) < disk->paused_until_ns) {
+        disk->state == PC_DISK_GONE) {
+        return 0;
+    }
+    /* A write that was under way may have ended the pause: then it is tried
+     * again as soon as a write waits for it, and not only to have a spare. */
+    if (pc_disk_now(disk) < disk->paused_until_ns &&
+        (disk->state == PC_DISK_PAUSED || disk->want_size == 0)) {
         return 0;
     }
     if (disk->want_size > 0) {
@@ -224,9 +229,6 @@ static bool make_spare(struct pc_disk *disk)
         return true;
     }
     disk->n_refused = 0;
-    pc_disk_lock(disk);
-    disk->want_size = 0;
-    pc_disk_unlock(disk);
     return true;
 }
 
