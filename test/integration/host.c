@@ -123,6 +123,20 @@ void host_ready(peercache_node_t *node)
     assert_int_equal(peercache_node_wait_ready(node, 10 * PC_S), PEERCACHE_OK);
 }
 
+static bool is_whole(peercache_node_t *node)
+{
+    char *text = NULL;
+    assert_int_equal(peercache_node_info(node, &text), PEERCACHE_OK);
+    bool whole = strstr(text, "\"registering\":false") != NULL;
+    peercache_free(text);
+    return whole;
+}
+
+void host_whole(peercache_node_t *node)
+{
+    WAIT_UNTIL(is_whole(node), 10);
+}
+
 uint64_t host_metric(peercache_node_t *node, const char *name)
 {
     char *text = NULL;

@@ -252,6 +252,7 @@ static void a_batch_larger_than_the_pool_is_normal(void **state)
     size_t n_wrong;
     peercache_node_t *node =
         host_node("%s", "global_segment_size=8MiB region_size=4MiB");
+    host_whole(node);
     batch_init(&batch, 96, 256 * KIB); /* Three times the pool. */
     batch_name(&batch, "many", 0);
     batch_fill(&batch);
@@ -276,6 +277,7 @@ static void a_batch_of_more_tiny_values_than_slots_is_normal(void **state)
     enum { N = 9000 }; /* 8 MiB have 2,560 slots. */
     peercache_node_t *node =
         host_node("%s", "global_segment_size=8MiB region_size=4MiB");
+    host_whole(node);
     batch_init(&batch, N, 8);
     batch_name(&batch, "tiny", 0);
     batch_fill(&batch);
@@ -337,6 +339,7 @@ static void a_clear_under_traffic_drops_whole_values_only(void **state)
     uint64_t n_all = 0;
     size_t n_wrong;
     pair_start(&pair, "", "global_segment_size=16MiB region_size=8MiB");
+    host_whole(pair.node);
     (void)peer_tell(&pair.peer, "OK", "put theirs 2 %zu", LEN);
     for (int i = 0; i < N_WRITERS; i++) {
         writers[i] = (struct writer){.node = pair.node, .stop = &stop};
