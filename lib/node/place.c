@@ -158,6 +158,20 @@ int pc_place_next(struct peercache_node *node, uint64_t bytes)
     return may_bind ? numa_node : -1;
 }
 
+static bool has_plain(const struct pc_limits *limits, uint64_t bytes)
+{
+    uint64_t reserve = pc_limits_reserve(limits);
+    return limits->left.bytes >= reserve &&
+           limits->left.bytes - reserve >= bytes;
+}
+
+bool pc_place_has_plain_room(uint64_t bytes)
+{
+    struct pc_limits limits;
+    pc_limits_look("", &limits);
+    return has_plain(&limits, bytes);
+}
+
 bool pc_place_has_room(struct peercache_node *node, uint64_t bytes, bool say)
 {
     struct pc_limits limits;
@@ -165,10 +179,10 @@ bool pc_place_has_room(struct peercache_node *node, uint64_t bytes, bool say)
     if (node->settings.huge_pages && limits.huge_free >= bytes) {
         return true;
     }
-    uint64_t reserve = pc_limits_reserve(&limits);
-    if (limits.left.bytes >= reserve && limits.left.bytes - reserve >= bytes) {
+    if (has_plain(&limits, bytes)) {
         return true;
     }
+    uint64_t reserve = pc_limits_reserve(&limits);
     if (say) {
         PC_ERROR("pool",
                  "the pool stays at %zu regions, %" PRIu64 " of %" PRIu64

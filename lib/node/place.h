@@ -48,6 +48,8 @@ void pc_place_engine(struct peercache_node *node);
 int pc_place_next(struct peercache_node *node, uint64_t bytes);
 /* Whether the next region would fit now; says so if not and wanted. */
 bool pc_place_has_room(struct peercache_node *node, uint64_t bytes, bool say);
+/* The same of memory that is no huge pages. */
+bool pc_place_has_plain_room(uint64_t bytes);
 
 /* A region's memory, wherever it came from. */
 struct pc_place_region

@@ -178,6 +178,10 @@ static peercache_status_t allocate_plain(struct peercache_node *node,
                                          struct pc_place_region *place)
 {
     size_t len = (size_t)region->length;
+    /* There may have been room in huge pages alone, which are not for this. */
+    if (!node->manual && !pc_place_has_plain_room(region->length)) {
+        return PEERCACHE_NO_MEMORY;
+    }
     void *addr = mmap(NULL, len, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (addr == MAP_FAILED) {
