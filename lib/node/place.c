@@ -123,8 +123,47 @@ static void look_at_pinning(const struct peercache_node *node)
     }
 }
 
+/* The largest region: one that is shared is a segment of the system. Where that
+ * may have very little, a pool of many small ones, or one that takes no large
+ * value, would be worse than one that neighbours cannot map. */
+static uint64_t cut_region(const struct peercache_node *node,
+                           const struct pc_limits *limits)
+{
+    uint64_t size = node->settings.global_segment_size;
+    size =
+        size < node->settings.region_size ? size : node->settings.region_size;
+    uint64_t most = limits->segment_most / 4096 * 4096;
+    if (node->client || node->fabric == NULL || size <= most) {
+        return 0;
+    }
+    bool cut = most >= PC_SEGMENT_LEAST &&
+               node->settings.global_segment_size / most < PC_REGIONS_MAX;
+    PC_WARN("place",
+            "a segment of shared memory has %" PRIu64
+            " MiB at most (kernel.shmmax), a region %" PRIu64 ": %s",
+            limits->segment_most / MIB, size / MIB,
+            cut ? "regions are made as small"
+                : "neighbours may not be able to map the pool");
+    return cut ? most : 0;
+}
+
+static void say_huge(const struct peercache_node *node,
+                     const struct pc_limits *limits)
+{
+    uint64_t wanted = node->settings.global_segment_size;
+    if (!node->client && node->settings.huge_pages &&
+        limits->huge_free == limits->huge_left.bytes &&
+        limits->huge_free < wanted) {
+        PC_INFO("place",
+                "of huge pages %s leaves %" PRIu64
+                " MiB; what the pool has beyond that is of other pages",
+                limits->huge_left.name, limits->huge_free / MIB);
+    }
+}
+
 void pc_place_plan(struct peercache_node *node)
 {
+    struct pc_limits limits;
     char devices[PEERCACHE_STR_MAX];
     struct pc_topology topology;
     struct pc_topology_source source = {.synthetic = NULL};
@@ -141,7 +180,11 @@ void pc_place_plan(struct peercache_node *node)
     }
     say_plan(node, &plan);
     look_at_pinning(node);
+    pc_limits_look("", &limits);
+    say_huge(node, &limits);
+    uint64_t region_most = cut_region(node, &limits);
     (void)pthread_mutex_lock(&node->pool_lock);
+    node->place.region_most = region_most;
     node->place.plan = plan;
     node->place.is_planned = true;
     node->place.started_ns = pc_clock_now(&node->clock);

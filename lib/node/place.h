@@ -17,6 +17,8 @@
 
 /* Smaller rests of the pool are not worth a region. */
 #define PC_REGION_LEAST (64ull << 10)
+/* Regions are not made smaller than this for a limit of the system. */
+#define PC_SEGMENT_LEAST (64ull << 20)
 
 struct peercache_node;
 struct pc_settings;
@@ -33,6 +35,7 @@ struct pc_place_state
     uint64_t bound, shared, locked, with_gets; /* Bytes of the pool. */
     uint64_t started_ns;
     uint64_t said_at; /* Bytes when the last line on progress was written. */
+    uint64_t region_most; /* Of one region; 0: as the settings say. */
 };
 
 /* Whether a pool of this size fits this machine, its control groups and the

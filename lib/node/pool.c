@@ -22,7 +22,7 @@
 
 /* The first region of a pool of several: there in a moment, so that the first
  * put does not wait for a whole one to be filled with zeros. */
-#define REGION_FIRST (64ull << 20)
+#define REGION_FIRST PC_SEGMENT_LEAST
 #define HUGE_PAGE    (2ull << 20)
 /* Descriptors that a node needs for itself and a few peers. */
 #define DESCRIPTORS_MIN 64
@@ -231,6 +231,8 @@ static uint64_t next_length(const struct peercache_node *node)
 {
     uint64_t total = node->settings.global_segment_size;
     uint64_t size = node->settings.region_size;
+    uint64_t most = node->place.region_most;
+    size = most > 0 && most < size ? most : size;
     uint64_t rest = total - node->pool_bytes;
     if (rest == 0 || node->n_regions >= PC_REGIONS_MAX) {
         return 0;

@@ -80,6 +80,12 @@ static void look_at_machine(const char *root, struct pc_limits *limits)
         (void)read_field(path, "HugePages_Rsvd:", &reserved);
         limits->huge_free =
             n_huge > reserved ? (n_huge - reserved) * kib * 1024 : 0;
+        limits->huge_page = kib * 1024;
+    }
+    (void)snprintf(path, sizeof(path), "%s/proc/sys/kernel", root);
+    uint64_t bytes;
+    if (read_number(path, "shmmax", &bytes)) {
+        limits->segment_most = bytes;
     }
 }
 
@@ -117,9 +123,10 @@ static uint64_t cached(const char *folder, const struct version *v)
     return inactive + active / 2;
 }
 
-static void look_at_group(const char *root, const char *folder,
-                          const struct version *v, struct pc_limits *limits)
+static void look_at_group(const char *root, const char *folder, bool v2,
+                          struct pc_limits *limits)
 {
+    const struct version *v = &versions[v2];
     for (size_t i = 0; i < 2 && v->limits[i] != NULL; i++) {
         uint64_t most;
         uint64_t used = 0;
@@ -137,9 +144,50 @@ static void look_at_group(const char *root, const char *folder,
     }
 }
 
+/* The names of files have the size of a page as the kernel writes it. */
+static void huge_file(char *name, size_t len, uint64_t page, const char *rest)
+{
+    static const char *const units[] = {"KB", "MB", "GB"};
+    uint64_t n = page / 1024;
+    size_t unit = 0;
+    for (; n >= 1024 && unit < 2; n /= 1024) {
+        unit++;
+    }
+    (void)snprintf(name, len, "hugetlb.%" PRIu64 "%s.%s", n, units[unit], rest);
+}
+
+/* Pages in use, and pages promised, have limits of their own. */
+static void look_at_huge_group(const char *root, const char *folder, bool v2,
+                               struct pc_limits *limits)
+{
+    static const char *const files[2][2][2] = {
+        {{"limit_in_bytes", "usage_in_bytes"},
+         {"rsvd.limit_in_bytes", "rsvd.usage_in_bytes"}},
+        {{"max", "current"}, {"rsvd.max", "rsvd.current"}},
+    };
+    for (size_t i = 0; i < 2 && limits->huge_page > 0; i++) {
+        char name[64];
+        char usage[64];
+        char path[PATH_MAX + 64];
+        uint64_t most;
+        uint64_t used = 0;
+        huge_file(name, sizeof(name), limits->huge_page, files[v2][i][0]);
+        huge_file(usage, sizeof(usage), limits->huge_page, files[v2][i][1]);
+        if (read_number(folder, name, &most)) {
+            (void)read_number(folder, usage, &used);
+            (void)snprintf(path, sizeof(path), "%s/%s", folder + strlen(root),
+                           name);
+            at_most(&limits->huge_left, most > used ? most - used : 0, path);
+        }
+    }
+}
+
+typedef void (*look_fn)(const char *root, const char *folder, bool v2,
+                        struct pc_limits *limits);
+
 /* A group and all above it, up to where the hierarchy is mounted. */
 static void look_at_groups(const char *root, const char *mount,
-                           const char *group, const struct version *v,
+                           const char *group, look_fn look, bool v2,
                            struct pc_limits *limits)
 {
     char folder[PATH_MAX];
@@ -152,7 +200,7 @@ static void look_at_groups(const char *root, const char *mount,
         folder[top] = '\0'; /* A container that sees itself as the top. */
     }
     for (;;) {
-        look_at_group(root, folder, v, limits);
+        look(root, folder, v2, limits);
         char *slash = strrchr(folder, '/');
         if (strlen(folder) <= top || slash == NULL) {
             return;
@@ -175,7 +223,8 @@ static bool has_word(const char *list, const char *word)
 }
 
 /* This process's group in the hierarchy: "0::/a/b", "4:memory:/a/b". */
-static bool find_group(const char *root, bool v2, char *group, size_t len)
+static bool find_group(const char *root, bool v2, const char *controller,
+                       char *group, size_t len)
 {
     char path[PATH_MAX];
     char line[LINE_MAX_LEN];
@@ -192,7 +241,7 @@ static bool find_group(const char *root, bool v2, char *group, size_t len)
             continue;
         }
         *second = '\0';
-        found = v2 ? strcmp(line, "0:") == 0 : has_word(first + 1, "memory");
+        found = v2 ? strcmp(line, "0:") == 0 : has_word(first + 1, controller);
         if (found) {
             second[1 + strcspn(second + 1, "\n")] = '\0';
             (void)snprintf(group, len, "%s", second + 1);
@@ -215,6 +264,12 @@ static const char *below(const char *group, const char *mounted)
                                                                     : group;
 }
 
+static const struct
+{
+    const char *name;
+    look_fn look;
+} controllers[] = {{"memory", look_at_group}, {"hugetlb", look_at_huge_group}};
+
 /* One line of mountinfo: "36 35 98:0 TOP MOUNT rw - cgroup2 cgroup2 rw". */
 static void look_at_mount(const char *root, char *line,
                           struct pc_limits *limits)
@@ -231,16 +286,22 @@ static void look_at_mount(const char *root, char *line,
         return;
     }
     bool v2 = strcmp(type, "cgroup2") == 0;
-    bool v1 = strcmp(type, "cgroup") == 0 && has_word(options, "memory");
-    if ((v1 || v2) && find_group(root, v2, group, sizeof(group))) {
-        look_at_groups(root, mount, below(group, top), &versions[v2], limits);
+    for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++) {
+        const char *name = controllers[i].name;
+        bool v1 = strcmp(type, "cgroup") == 0 && has_word(options, name);
+        if ((v1 || v2) && find_group(root, v2, name, group, sizeof(group))) {
+            look_at_groups(root, mount, below(group, top), controllers[i].look,
+                           v2, limits);
+        }
     }
 }
 
 void pc_limits_look(const char *root, struct pc_limits *limits_p)
 {
     struct pc_limits limits = {.most = {UINT64_MAX, "no limit is known"},
-                               .left = {UINT64_MAX, "no limit is known"}};
+                               .left = {UINT64_MAX, "no limit is known"},
+                               .huge_left = {UINT64_MAX, "no limit is known"},
+                               .segment_most = UINT64_MAX};
     char path[PATH_MAX];
     char line[LINE_MAX_LEN];
     look_at_machine(root, &limits);
@@ -251,6 +312,9 @@ void pc_limits_look(const char *root, struct pc_limits *limits_p)
             look_at_mount(root, line, &limits);
         }
         (void)fclose(file);
+    }
+    if (limits.huge_left.bytes < limits.huge_free) {
+        limits.huge_free = limits.huge_left.bytes;
     }
     *limits_p = limits;
 }

@@ -1,6 +1,6 @@
 /*
  * limits.h - how much memory this process may take: the machine's, that of the
- * control groups it is in, huge pages, and what may be locked.
+ * control groups it is in, huge pages, shared segments, and what may be locked.
  *
  * Looked at before memory is taken: beyond a limit the kernel gives no error,
  * it ends the process. Reads files under a root, "" for the machine itself.
@@ -25,8 +25,13 @@ struct pc_limits
     struct pc_limit left; /* The least that is left under one of them; what
                            * the kernel can take back at once, such as cached
                            * files, counts as left. */
-    uint64_t huge_free;   /* In the pool of huge pages; no limit of the above
+    uint64_t huge_free;   /* In the pool of huge pages, as far as the control
+                           * groups let us have them; no limit of the above
                            * counts them. */
+    uint64_t huge_page;   /* Bytes of one. */
+    struct pc_limit huge_left; /* Under control groups of huge pages. */
+    uint64_t segment_most; /* Of one segment of shared memory (kernel.shmmax);
+                            * UINT64_MAX: not known. */
 };
 
 void pc_limits_look(const char *root, struct pc_limits *limits_p);

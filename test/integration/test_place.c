@@ -428,6 +428,43 @@ static void too_small_a_dev_shm_ends_in_private_memory_and_no_signal(
     assert_int_equal(host_run("small_shm_alone"), 0);
 }
 
+/* A region's memory is one segment: the system allows 64 MiB of one. */
+static void small_segments_alone(void **state)
+{
+    (void)state;
+    if (unshare(CLONE_NEWIPC) != 0 || !set_shmmax("67108864")) {
+        skip(); /* Not the rights for a name space of our own. */
+    }
+    host_log_keep();
+    peercache_node_t *node = host_node("global_segment_size=160MiB "
+                                       "region_size=128MiB huge_pages=false");
+    wait_for_pool(node);
+    works(node);
+    assert_int_equal(pool_memory(node), 160 * MIB);
+    assert_int_equal(host_metric(node, "pool_shared_bytes"), 160 * MIB);
+    assert_int_equal(node->regions[0].length, 64 * MIB);
+    assert_int_equal(
+        host_log_count(PEERCACHE_LOG_WARN, "kernel.shmmax", "made as small"),
+        1);
+    peercache_node_destroy(node);
+    /* Too small to make regions so small: the pool is private. */
+    assert_true(set_shmmax("4194304"));
+    node = host_node("global_segment_size=32MiB huge_pages=false");
+    wait_for_pool(node);
+    works(node);
+    assert_int_equal(pool_memory(node), 32 * MIB);
+    assert_int_equal(
+        host_log_count(PEERCACHE_LOG_WARN, "kernel.shmmax", "may not be able"),
+        1);
+    peercache_node_destroy(node);
+}
+
+static void regions_are_no_larger_than_a_segment_may_be(void **state)
+{
+    (void)state;
+    assert_int_equal(host_run("small_segments_alone"), 0);
+}
+
 /* ---- Locked memory ------------------------------------------------------ */
 
 /* The sanitizers make mlock a call that does nothing. */
@@ -518,15 +555,23 @@ static bool write_to(const char *folder, const char *name, const char *text)
     return written;
 }
 
+/* Under the address sanitizer what is freed stays in memory for a while: beside
+ * a pool that has filled its group, that alone is soon too much. */
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_LITTLE 0
+#else
+#define HAS_LITTLE 1
+#endif
+
 /* The node is short of memory under its group's limit, and says so once. */
 static void it_grows_when_the_limit_is_lifted(peercache_node_t *node)
 {
-    WAIT_UNTIL(host_metric(node, "pool_retries_total") >= 2, 60);
-    /* With the ballast there is never room for all of it. */
+    /* With the ballast there was never room for all of it. */
     assert_in_range(host_metric(node, "pool_missing_bytes"), 1, 112 * MIB);
     assert_true(write_to(getenv("PC_TEST_FOLDER"), getenv("PC_TEST_LIMIT"),
                          "1073741824"));
     WAIT_UNTIL(pool_memory(node) == 128 * MIB, 60);
+    assert_true(host_metric(node, "pool_retries_total") >= 2);
     WAIT_UNTIL(host_metric(node, "pool_missing_bytes") == 0, 10);
     WAIT_UNTIL(host_log_count(PEERCACHE_LOG_INFO, "the pool is whole", "") == 1,
                10);
@@ -564,7 +609,9 @@ static void group_alone(void **state)
     assert_in_range(pool_memory(node), 16 * MIB, 96 * MIB);
     assert_int_equal(
         host_log_count(PEERCACHE_LOG_ERROR, "the pool stays at", group), 1);
-    it_grows_when_the_limit_is_lifted(node);
+    if (HAS_LITTLE) {
+        it_grows_when_the_limit_is_lifted(node);
+    }
     peercache_node_destroy(node);
     free(ballast);
 }
@@ -623,6 +670,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_permission_to_bind_alone),
         cmocka_unit_test(an_empty_pool_of_huge_pages_alone),
         cmocka_unit_test(small_shm_alone),
+        cmocka_unit_test(small_segments_alone),
         cmocka_unit_test(lock_alone),
         cmocka_unit_test(group_alone),
     };
@@ -641,6 +689,7 @@ int main(int argc, char **argv)
             a_pool_of_several_regions_serves_from_a_short_first_one),
         cmocka_unit_test(
             too_small_a_dev_shm_ends_in_private_memory_and_no_signal),
+        cmocka_unit_test(regions_are_no_larger_than_a_segment_may_be),
         cmocka_unit_test(a_pool_can_be_locked_within_the_limit),
         cmocka_unit_test(the_limit_of_a_control_group_is_kept_to),
         cmocka_unit_test(more_regions_than_there_can_be_are_a_clear_error),

@@ -196,6 +196,60 @@ static void a_mount_that_begins_at_a_group_is_followed(void **state)
     assert_int_equal(limits.most.bytes, GIB);
 }
 
+static void a_group_of_huge_pages_bounds_those_that_are_free(void **state)
+{
+    struct tree *tree = *state;
+    struct pc_limits limits;
+    tree_write(tree, "/proc/self/mountinfo",
+               V2_MOUNT "41 30 0:34 / /sys/fs/cgroup/huge rw - cgroup cgroup "
+                        "rw,hugetlb\n");
+    tree_write(tree, "/proc/self/cgroup", "7:hugetlb:/a/b\n0::/a\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.huge_free, GIB);
+    assert_int_equal(limits.huge_left.bytes, UINT64_MAX);
+    /* The second version, of two groups the upper one. */
+    tree_write(tree, "/sys/fs/cgroup/a/hugetlb.2MB.max", "max\n");
+    tree_write(tree, "/sys/fs/cgroup/hugetlb.2MB.max", "838860800\n");
+    tree_write(tree, "/sys/fs/cgroup/hugetlb.2MB.current", "104857600\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.huge_free, 700 * MIB);
+    assert_string_equal(limits.huge_left.name,
+                        "/sys/fs/cgroup/hugetlb.2MB.max");
+    /* The first version; what is promised counts, too. */
+    tree_write(tree, "/sys/fs/cgroup/huge/a/b/hugetlb.2MB.rsvd.limit_in_bytes",
+               "629145600\n");
+    tree_write(tree, "/sys/fs/cgroup/huge/a/b/hugetlb.2MB.rsvd.usage_in_bytes",
+               "524288000\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.huge_free, 100 * MIB);
+    /* Pages of another size are others'. */
+    tree_write(tree, "/sys/fs/cgroup/a/hugetlb.1GB.max", "0\n");
+    tree_write(tree, "/sys/fs/cgroup/huge/hugetlb.1GB.limit_in_bytes", "0\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.huge_free, 100 * MIB);
+    assert_int_equal(limits.left.bytes, 32 * GIB);
+    /* More in use than allowed, as after the limit was lowered. */
+    tree_write(tree, "/sys/fs/cgroup/a/hugetlb.2MB.max", "2097152\n");
+    tree_write(tree, "/sys/fs/cgroup/a/hugetlb.2MB.current", "4194304\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.huge_free, 0);
+}
+
+static void the_largest_segment_of_shared_memory_is_known(void **state)
+{
+    struct tree *tree = *state;
+    struct pc_limits limits;
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.segment_most, UINT64_MAX);
+    tree_write(tree, "/proc/sys/kernel/shmmax", "33554432\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.segment_most, 32 * MIB);
+    /* As Linux has it by default: all that can be addressed. */
+    tree_write(tree, "/proc/sys/kernel/shmmax", "18446744073692774399\n");
+    pc_limits_look(tree->root, &limits);
+    assert_int_equal(limits.segment_most, UINT64_MAX);
+}
+
 static void nonsense_in_the_files_is_no_limit(void **state)
 {
     struct tree *tree = *state;
@@ -266,6 +320,8 @@ int main(void)
         TREE(a_soft_limit_is_one_too),
         TREE(the_first_version_is_understood),
         TREE(a_mount_that_begins_at_a_group_is_followed),
+        TREE(a_group_of_huge_pages_bounds_those_that_are_free),
+        TREE(the_largest_segment_of_shared_memory_is_known),
         TREE(nonsense_in_the_files_is_no_limit),
         cmocka_unit_test(this_machine_has_limits),
         cmocka_unit_test(what_may_be_locked_is_tried_without_memory),
