@@ -9,6 +9,8 @@ from typing import Optional
 
 import pytest
 import run
+import tiny_model
+from cases import CASES
 from processes import LateError, StepError
 from server import Answer
 from steps import MISS_S, USUAL_S, cached, in_time
@@ -71,7 +73,7 @@ class Proof:
             raise error
 
     def _see_the_next_start(self) -> None:
-        names = [case.name for case in run.CASES]
+        names = [case.name for case in CASES]
         if self.name not in names[:-1]:
             return
         following = names[names.index(self.name) + 1]
@@ -90,7 +92,7 @@ class Proof:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     Proof.stage = Stage()
     monkeypatch.setattr(run, "Proof", Proof)
-    monkeypatch.setattr(run.tiny_model, "write", lambda folder: None)
+    monkeypatch.setattr(tiny_model, "write", lambda folder: None)
     return Proof.stage
 
 
@@ -101,7 +103,7 @@ def driver(tmp_path: object) -> list[str]:
 
 def test_every_case_does_every_step_in_order(stage: Stage, driver: list[str]) -> None:
     assert run.main(driver) == 0
-    for case in run.CASES:
+    for case in CASES:
         assert [step for name, step in stage.seen if name == case.name] == STEPS
 
 
