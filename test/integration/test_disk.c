@@ -68,14 +68,20 @@ static void start_holder(struct peer *peer, uint16_t port, const char *more)
 static void tell_why_not(struct peer *peer)
 {
     static const char *const names[] = {
-        "disk_state", "disk_recovering", "disk_keys", "disk_writes_total",
+        "disk_state",
+        "disk_recovering",
+        "disk_keys",
+        "disk_writes_total",
         "disk_dropped_total{cause=\"queue\"}",
         "disk_dropped_total{cause=\"pins\"}",
         "disk_dropped_total{cause=\"no_space\"}",
         "disk_dropped_total{cause=\"io\"}",
         "disk_dropped_total{cause=\"removed\"}",
-        "disk_dropped_total{cause=\"no_memory\"}", "pool_keys",
-        "evictions_total", "disk_announced_total", "promotes_total"};
+        "disk_dropped_total{cause=\"no_memory\"}",
+        "pool_keys",
+        "evictions_total",
+        "disk_announced_total",
+        "promotes_total"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         (void)fprintf(stderr, "%s %llu\n", names[i],
                       (unsigned long long)metric(peer, names[i]));
