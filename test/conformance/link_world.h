@@ -12,7 +12,7 @@
 #include "link_suite.h"
 #include "test.h"
 
-#define PATIENCE_NS (20 * PC_S) /* A condition that takes longer fails. */
+#define PATIENCE_NS (60 * PC_S) /* A condition that takes longer fails. */
 #define NEVER       UINT64_MAX
 #define ADDRESS_MAX 256
 #define LONG_BODY   ((size_t)64 << 20) /* More than any buffer between. */
