@@ -12,10 +12,6 @@
  * of nodes: all together some beats each time, however large the cluster. */
 #define SEEKERS 8
 
-/* Tables that are pushed in one step; the rest follow some 100 us later, so
- * that a change among many nodes is no pause of the engine. */
-#define PUSHES_MAX 16
-
 static struct pc_cluster_send *new_send(struct pc_cluster *c,
                                         enum pc_msg_type type)
 {
@@ -220,11 +216,11 @@ static void push_to(struct pc_cluster *c, size_t at)
 void pc_beat_push_some(struct pc_cluster *c, uint64_t now_ns)
 {
     size_t before = c->n_sends;
-    while (c->push_at < c->n_members && c->n_sends - before < PUSHES_MAX) {
+    while (c->push_at < c->n_members && c->n_sends - before < PC_PUSHES_MAX) {
         push_to(c, c->push_at++);
     }
     if (c->push_at < c->n_members) {
-        c->push_ns = now_ns + c->params.heartbeat_ns / 10000;
+        c->push_ns = now_ns + pc_beat_push_step(c);
         return;
     }
     c->push_at = SELF + 1;

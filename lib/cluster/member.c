@@ -321,7 +321,11 @@ static void want_push(struct pc_cluster *c, uint64_t now_ns)
     if (c->push_at > SELF + 1) {
         c->push_again = true;
     } else if (c->push_ns == NEVER) {
-        c->push_ns = now_ns;
+        /* Many are told from the next step on: this one has a view to change.
+         */
+        c->push_ns =
+            now_ns +
+            (c->n_members > PC_PUSHES_MAX + 1 ? pc_beat_push_step(c) : 0);
         if (c->last_push_ns != 0 && now_ns < c->last_push_ns + gap) {
             c->push_ns = c->last_push_ns + gap;
         }

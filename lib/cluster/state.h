@@ -290,6 +290,15 @@ static inline uint64_t pc_min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Tables that are pushed in one step; the rest follow some 100 us later, so
+ * that a change among many nodes is no pause of the engine. */
+#define PC_PUSHES_MAX 16
+
+static inline uint64_t pc_beat_push_step(const struct pc_cluster *c)
+{
+    return c->params.heartbeat_ns / 10000;
+}
+
 /* Many changes at once are told together. */
 static inline uint64_t pc_beat_push_gap(const struct pc_cluster *c)
 {

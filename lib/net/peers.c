@@ -1,5 +1,6 @@
 #include "peers.h"
 
+#include "base/digest.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -32,6 +33,9 @@ void pc_peers_init(struct pc_peers *peers, struct pc_engine *engine,
     pc_list_init(&peers->peers);
     pc_list_init(&peers->owing);
     pc_list_init(&peers->incoming);
+    for (size_t i = 0; i < PC_GREETED_LISTS; i++) {
+        pc_list_init(&peers->greeted[i]);
+    }
     pc_map_init(&peers->by_incarnation);
     pc_engine_timer_init(&peers->tick, tick);
 }
@@ -171,6 +175,12 @@ void pc_peers_drop_seed(struct pc_peer *seed)
     peer_retire(seed);
 }
 
+struct pc_list *pc_peers_greeted(struct pc_peers *peers, uint64_t incarnation)
+{
+    uint64_t hash = pc_hash64(&incarnation, sizeof(incarnation), 0);
+    return &peers->greeted[hash % PC_GREETED_LISTS];
+}
+
 void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation)
 {
     struct pc_peer *peer = pc_peers_find(peers, incarnation);
@@ -179,9 +189,10 @@ void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation)
     }
     /* What it opened to us ends too; should it live after all, it comes back
      * with a greeting. */
-    struct pc_list *node = peers->incoming.next;
-    while (node != &peers->incoming) {
-        struct pc_conn *conn = PC_CONTAINER_OF(node, struct pc_conn, link);
+    struct pc_list *greeted = pc_peers_greeted(peers, incarnation);
+    struct pc_list *node = greeted->next;
+    while (node != greeted) {
+        struct pc_conn *conn = PC_CONTAINER_OF(node, struct pc_conn, greeted);
         node = node->next;
         if (conn->state == PC_CONN_READY &&
             conn->remote.incarnation == incarnation) {

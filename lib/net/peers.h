@@ -114,6 +114,8 @@ struct pc_peers_quiet
     uint64_t n_hidden;
 };
 
+#define PC_GREETED_LISTS 256
+
 struct pc_peers
 {
     struct pc_engine *engine;
@@ -128,6 +130,9 @@ struct pc_peers
     struct pc_list owing; /* Those that a tick looks at. */
     struct pc_map by_incarnation;
     struct pc_list incoming;
+    /* Those that have said who they are, by their incarnation: of the many that
+     * a master has, a word on one node concerns few. */
+    struct pc_list greeted[PC_GREETED_LISTS];
     unsigned n_incoming;
     unsigned n_conns;
     unsigned n_rpcs;
@@ -172,6 +177,8 @@ struct pc_peer *pc_peers_seed(struct pc_peers *peers, int32_t index,
 /* The address is no seed any more. */
 void pc_peers_drop_seed(struct pc_peer *seed);
 /* The incarnation is dead: end everything with it. */
+/* The list in which a node's incoming connections are, beside others'. */
+struct pc_list *pc_peers_greeted(struct pc_peers *peers, uint64_t incarnation);
 void pc_peers_forget(struct pc_peers *peers, uint64_t incarnation);
 struct pc_peer *pc_peer_ref(struct pc_peer *peer);
 void pc_peer_unref(struct pc_peer *peer);

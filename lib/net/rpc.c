@@ -405,10 +405,11 @@ static void refuse(struct pc_conn *conn, uint64_t request,
  * what is still in it must not come after what the new one says (rule 11). */
 static bool replaces_older(struct pc_conn *conn)
 {
-    struct pc_peers *peers = conn->peers;
-    struct pc_list *node = peers->incoming.next;
-    while (node != &peers->incoming) {
-        struct pc_conn *other = PC_CONTAINER_OF(node, struct pc_conn, link);
+    struct pc_list *greeted =
+        pc_peers_greeted(conn->peers, conn->remote.incarnation);
+    struct pc_list *node = greeted->next;
+    while (node != greeted) {
+        struct pc_conn *other = PC_CONTAINER_OF(node, struct pc_conn, greeted);
         node = node->next;
         if (other == conn || other->state != PC_CONN_READY ||
             other->cls != conn->cls ||
@@ -468,6 +469,8 @@ static void on_hello(struct pc_conn *conn, const struct pc_msg *msg)
         return;
     }
     conn->state = PC_CONN_READY;
+    pc_list_push_back(pc_peers_greeted(conn->peers, conn->remote.incarnation),
+                      &conn->greeted);
     pc_engine_timer_stop(conn->peers->engine, &conn->greeting);
     pc_peers_conn_ready(conn, hello);
 }
@@ -603,6 +606,7 @@ static struct pc_conn *conn_new(struct pc_peers *peers, bool outgoing,
     conn->refs = 1;
     conn->drop.done = drop_done;
     pc_list_init(&conn->link);
+    pc_list_init(&conn->greeted);
     pc_list_init(&conn->rpcs);
     pc_map_init(&conn->by_request);
     pc_arena_init(&conn->arena, 0);
@@ -652,6 +656,7 @@ static void conn_gone(struct pc_conn *conn, peercache_status_t why)
         pc_list_remove(&conn->link);
         conn->peers->n_incoming--;
     }
+    pc_list_remove(&conn->greeted);
     struct pc_list *node;
     while ((node = conn->rpcs.next) != &conn->rpcs) {
         struct pc_rpc *rpc = PC_CONTAINER_OF(node, struct pc_rpc, link);

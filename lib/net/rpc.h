@@ -29,7 +29,8 @@ enum pc_conn_state {
 
 struct pc_conn
 {
-    struct pc_list link; /* peers->incoming, or none. */
+    struct pc_list link;    /* peers->incoming, or none. */
+    struct pc_list greeted; /* Incoming: among those of its node's number. */
     struct pc_peers *peers;
     struct pc_link_conn *conn; /* NULL once it is gone. */
     enum pc_conn_state state;
