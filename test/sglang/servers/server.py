@@ -111,7 +111,9 @@ class Server:
                 "--device", "cpu", "--dtype", "float32", "--skip-tokenizer-init",
                 "--attention-backend", "torch_native", "--sampling-backend", "pytorch",
                 "--page-size", str(PAGE_TOKENS), "--max-total-tokens", "4096",
-                "--mem-fraction-static", "0.05",
+                # A share of the memory that is free, which others of this machine change
+                # while it starts; what it takes is bounded by the tokens above.
+                "--mem-fraction-static", "0.5",
                 "--host", "127.0.0.1", "--port", str(self.port),
                 "--log-level-http", "warning",
                 "--skip-server-warmup", "--enable-cache-report", "--enable-metrics",
