@@ -393,7 +393,7 @@ if [ $with_ci = yes ]; then
     stage wheels 480 setup
     stage sglang 900 setup
     stage sglang_file 300 sglang
-    stage sglang_pair 960 sglang
+    stage sglang_pair 1440 sglang
     stage asan 900 setup
     stage asan_ucx 600 asan
     stage tsan 900 setup

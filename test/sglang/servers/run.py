@@ -4,7 +4,7 @@
 
 Prints a line per case and at the end `servers: ok ...` or `servers: FAILED ...`;
 the exit status is 0 or 1. A case in which something was late, and nothing wrong, runs
-once more at the end, alone (`RERUN ...`). What each case shows is in steps.py. The interpreter
+once more at the end (`RERUN ...`). What each case shows is in steps.py. The interpreter
 given (this one by default) has SGLang 0.5.23; `--path` folders, such as one with
 the package under test, come first on PYTHONPATH, after the shims for a CPU in
 ../shims. Two cores and 6 GB of memory are enough.
@@ -16,9 +16,8 @@ import argparse
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -31,15 +30,13 @@ from server import Setup
 from steps import Proof
 
 HERE = Path(__file__).resolve().parent
-# Longest time of a whole run; a single hang ends earlier, by its own deadline.
-TOTAL_S = 840.0
+# No case starts later. A single hang ends by its own deadline.
+TOTAL_S = 1000.0
 
 
 @dataclass
 class Result:
-    """One case, and how far it is. Starting a server takes all of two cores, so
-    the next case starts its servers while this one starts one again; nothing
-    whose time counts runs beside a start, and nothing of two cases at once."""
+    """One case, and how far it is."""
 
     case: Case
     # In front of the names of its logs.
@@ -51,12 +48,6 @@ class Result:
     # The error is that something was late.
     late: bool = False
     seconds: float = 0.0
-    # Its first servers are up; or it has ended, as with the next two.
-    up: threading.Event = field(default_factory=threading.Event)
-    # The next case may start its servers,
-    half: threading.Event = field(default_factory=threading.Event)
-    # and may go on.
-    ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def failed(self) -> bool:
@@ -71,90 +62,47 @@ class Result:
 
 
 class Runner:
-    """Runs the cases, each in a thread."""
+    """Runs the cases one after another: a server that waits for requests takes a
+    core for itself, and a start beside it takes three times as long."""
 
     def __init__(self, setup: Setup, file_backend: bool) -> None:
         self.setup = setup
         self.file_backend = file_backend
-        self.print_lock = threading.Lock()
-        self.proofs: list[Proof] = []
-        self.threads: list[threading.Thread] = []
-        self.stopped = False
-
-    def say(self, text: str) -> None:
-        with self.print_lock:
-            print(text, flush=True)
+        self.proof: Optional[Proof] = None
 
     def _proof(self, result: Result) -> Proof:
         discovery = f"127.0.0.1:{free_port()}"
         if self.file_backend:
-            proof = Proof(result.name, self.setup, result.case.file_launch(), None)
-        else:
-            proof = Proof(result.name, self.setup, result.case.launch(discovery), discovery)
-        self.proofs.append(proof)
-        return proof
+            return Proof(result.name, self.setup, result.case.file_launch(), None)
+        return Proof(result.name, self.setup, result.case.launch(discovery), discovery)
 
     @staticmethod
-    def _do(result: Result, *steps: Callable[[], None]) -> None:
-        for step in steps:
-            begin = time.monotonic()
-            step()
-            name = step.__name__.replace("step_", "")
-            result.done[name] = time.monotonic() - begin
-
-    def _steps(
-        self, proof: Proof, result: Result, before: Optional[Result], after: Optional[Result]
-    ) -> None:
-        self._do(result, proof.start)
-        result.up.set()
-        if before is not None:
-            before.ended.wait()
-        self._do(
-            result,
+    def _steps(proof: Proof, result: Result) -> None:
+        for step in (
+            proof.start,
             proof.step_share,
             proof.step_meaning,
             proof.step_extend,
             proof.step_flush,
             proof.step_bystander_dies,
             proof.step_b_dies,
-        )
-        result.half.set()
-        self._do(result, proof.restart)
-        if after is not None:
-            after.up.wait()
-        self._do(result, proof.step_again, proof.step_clear, proof.step_holder_dies, proof.end)
+            proof.restart,
+            proof.step_again,
+            proof.step_clear,
+            proof.step_holder_dies,
+            proof.end,
+        ):
+            begin = time.monotonic()
+            step()
+            name = step.__name__.replace("step_", "")
+            result.done[name] = time.monotonic() - begin
 
-    def run_all(self, results: Sequence[Result], until: float) -> None:
-        """The cases, as Result says."""
-        threads = []
-        for before, result, after in zip([None, *results], results, [*results[1:], None]):
-            thread = threading.Thread(target=self.run, args=(result, before, after), daemon=True)
-            thread.start()
-            threads.append(thread)
-        self.threads += threads
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-
-    def run(
-        self, result: Result, before: Optional[Result] = None, after: Optional[Result] = None
-    ) -> None:
-        """One case from start to end, between two others; the result is filled,
-        nothing is raised."""
-        if before is not None:
-            before.half.wait()
-        if self.stopped:
-            result.error = "not run"
-        else:
-            self._run(result, before, after)
-            self.say(result.line())
-        for event in (result.up, result.half, result.ended):
-            event.set()
-
-    def _run(self, result: Result, before: Optional[Result], after: Optional[Result]) -> None:
-        proof = self._proof(result)
+    def run(self, result: Result) -> None:
+        """One case from start to end; the result is filled, nothing is raised."""
+        proof = self.proof = self._proof(result)
         begin = time.monotonic()
         try:
-            self._steps(proof, result, before, after)
+            self._steps(proof, result)
         except StepError as error:
             result.error = str(error)
             result.late = isinstance(error, LateError)
@@ -164,17 +112,15 @@ class Runner:
         finally:
             result.seconds = time.monotonic() - begin
             result.notes = proof.notes
-            if result.error and not self.stopped:
-                self.say(proof.tails())
+            if result.error:
+                print(proof.tails(), flush=True)
             proof.kill_all()
+        print(result.line(), flush=True)
 
     def stop(self) -> None:
-        """End every process of every case, now."""
-        self.stopped = True
-        for proof in self.proofs:
-            proof.kill_all()
-        for thread in self.threads:
-            thread.join(30)
+        """End every process that is left, now."""
+        if self.proof is not None:
+            self.proof.kill_all()
 
 
 def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -214,6 +160,19 @@ def _end_by_signal(number: int, frame: Optional[FrameType]) -> None:
     raise SystemExit(128 + number)
 
 
+def _run_all(runner: Runner, results: list[Result], until: float) -> None:
+    """Each case, and then once more those in which something was late. None
+    starts after `until`."""
+    for result in results:
+        if time.monotonic() < until:
+            runner.run(result)
+    for i, result in enumerate(results):
+        if result.late and time.monotonic() < until:
+            print(f"RERUN {result.name}: {result.error}", flush=True)
+            results[i] = Result(result.case, f"{result.name}-second")
+            runner.run(results[i])
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     options = _options(arguments)
     setup = _setup(options)
@@ -223,19 +182,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     runner = Runner(setup, options.file_backend)
     print(f"logs: {setup.logs}", flush=True)
     begin = time.monotonic()
-    until = begin + TOTAL_S
     try:
-        runner.run_all(results, until)
-        for i, result in enumerate(results):
-            if result.late and time.monotonic() < until:
-                runner.say(f"RERUN {result.name}, alone: {result.error}")
-                results[i] = Result(result.case, f"{result.name}-second")
-                runner.run_all([results[i]], until)
+        _run_all(runner, results, begin + TOTAL_S)
     finally:
         runner.stop()
     seconds = time.monotonic() - begin
     failed = [result.name for result in results if result.failed]
     if failed:
+        # Again, at the end, where it is not lost between logs.
+        for result in results:
+            print(result.line(), flush=True)
         print(f"servers: FAILED {', '.join(failed)} of {len(results)} cases, {seconds:.0f} s")
         return 1
     print(f"servers: ok, {len(results)} cases, {seconds:.0f} s")

@@ -1,10 +1,8 @@
-"""The driver's own rules, with cases that start nothing: what runs beside what,
-and what is forgiven."""
+"""The driver's own rules, with cases that start nothing: what runs when, and what is
+forgiven."""
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Optional
 
 import pytest
@@ -21,18 +19,14 @@ STEPS = [
     *("step_bystander_dies", "step_b_dies", "restart", "step_again", "step_clear"),
     *("step_holder_dies", "end"),
 ]
-STARTS = ("start", "restart")
 
 
 class Stage:
     """What the made-up cases have done, and where they fail."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.running: list[tuple[str, str]] = []
+        # Name of the case's logs, and step.
         self.seen: list[tuple[str, str]] = []
-        self.beside: set[tuple[str, str]] = set()
-        # By name of the case's logs: the step that fails, and with what.
         self.faults: dict[str, tuple[str, Exception]] = {}
 
 
@@ -56,30 +50,10 @@ class Proof:
         return do
 
     def _do(self, step: str) -> None:
-        stage = self.stage
-        with stage.lock:
-            for _, other in stage.running:
-                stage.beside |= {(step, other), (other, step)}
-            stage.running.append((self.name, step))
-            stage.seen.append((self.name, step))
-        # Long enough for whoever may run beside it.
-        threading.Event().wait(0.01)
-        if step == "restart":
-            self._see_the_next_start()
-        with stage.lock:
-            stage.running.remove((self.name, step))
-        failing, error = stage.faults.get(self.name, ("", None))
+        self.stage.seen.append((self.name, step))
+        failing, error = self.stage.faults.get(self.name, ("", None))
         if step == failing and error is not None:
             raise error
-
-    def _see_the_next_start(self) -> None:
-        names = [case.name for case in CASES]
-        if self.name not in names[:-1]:
-            return
-        following = names[names.index(self.name) + 1]
-        deadline = time.monotonic() + 10
-        while (following, "start") not in self.stage.seen and time.monotonic() < deadline:
-            time.sleep(0.005)
 
     def tails(self) -> str:
         return ""
@@ -101,20 +75,21 @@ def driver(tmp_path: object) -> list[str]:
     return ["--logs", str(tmp_path)]
 
 
-def test_every_case_does_every_step_in_order(stage: Stage, driver: list[str]) -> None:
+def test_the_cases_run_one_after_another(stage: Stage, driver: list[str]) -> None:
     assert run.main(driver) == 0
-    for case in CASES:
-        assert [step for name, step in stage.seen if name == case.name] == STEPS
+    assert stage.seen == [(case.name, step) for case in CASES for step in STEPS]
 
 
-def test_only_starts_run_beside_each_other(stage: Stage, driver: list[str]) -> None:
-    assert run.main(driver) == 0
-    assert ("start", "restart") in stage.beside
-    assert {step for pair in stage.beside for step in pair} <= set(STARTS)
+def test_no_case_starts_when_the_time_is_over(
+    stage: Stage, driver: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "TOTAL_S", 0.0)
+    assert run.main(driver) == 1
+    assert not stage.seen
 
 
 @pytest.mark.parametrize("step", ["start", "step_bystander_dies", "restart", "step_clear"])
-def test_what_was_late_runs_once_more_alone(
+def test_what_was_late_runs_once_more(
     stage: Stage, driver: list[str], step: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage.faults["original"] = (step, LateError("an answer took 8.1 s"))
