@@ -364,8 +364,10 @@ static void give_up(struct peercache_op *op, uint32_t i)
     if ((flags & PC_ITEM_CORRUPT) != 0) {
         miss = PC_MISS_CORRUPT;
     } else if ((flags & PC_ITEM_OTHER_SIZE) != 0 &&
-               (flags & PC_ITEM_TOUCHED) == 0) {
-        miss = PC_MISS_SIZE; /* Which promises untouched pieces. */
+               (flags & (PC_ITEM_TOUCHED | PC_ITEM_BUSY)) == 0) {
+        /* Which promises untouched pieces; and that nobody has our length,
+         * while a busy disk has it. */
+        miss = PC_MISS_SIZE;
     } else if ((flags & PC_ITEM_NO_PATH) != 0) {
         miss = PC_MISS_NO_PATH;
     } else if ((flags & PC_ITEM_PEER_DOWN) != 0) {

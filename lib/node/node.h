@@ -53,7 +53,8 @@ struct pc_node_env
     uint64_t domain;     /* Mappable together. */
     uint64_t random_seed;
     uint64_t wall_ns; /* For the incarnation. */
-    /* Hears of every value that is given up; NULL: nobody does. */
+    /* Hears of every value that the pool or the disk gives up; NULL: nobody
+     * does. */
     void (*gone)(void *arg, const struct pc_place *place, enum pc_gone why);
     void *gone_arg;
     /* Makes rings as pc_ring_create does: simulated nodes share those of one

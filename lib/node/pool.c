@@ -451,6 +451,9 @@ void pc_pool_gone(void *arg, const struct pc_place *place, enum pc_gone why)
 void pc_pool_gone_from_disk(struct peercache_node *node,
                             const struct pc_place *place)
 {
+    if (node->gone_test != NULL) {
+        node->gone_test(node->gone_test_arg, place, PC_GONE_EVICTED);
+    }
     add_gone(node, place, PC_GONE_EVICTED);
 }
 

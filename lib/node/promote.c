@@ -122,11 +122,9 @@ static void read_over(struct pc_task *task)
         seal(p);
     } else {
         pc_store_abandon(node->store, &p->reservation);
-        if (p->result != PC_DISK_OK) {
+        /* Whatever became of the record: a put may have brought the value. */
+        if (!is_there(p)) {
             pc_metrics_add(&node->metrics, failure_of(p->result), 1);
-            end(p, PEERCACHE_NOT_FOUND, NULL);
-        } else if (!is_there(p)) {
-            pc_metrics_add(&node->metrics, PC_METRIC_PROMOTE_GONE, 1);
             end(p, PEERCACHE_NOT_FOUND, NULL);
         }
     }
@@ -182,6 +180,9 @@ static bool start(struct promotion *p)
     tier->reading_bytes -= p->from.length;
     pc_store_abandon(node->store, &p->reservation);
     bool busy = result == PC_DISK_QUEUE_FULL || result == PC_DISK_NO_MEMORY;
+    if (is_there(p)) {
+        return true;
+    }
     pc_metrics_add(&node->metrics,
                    busy ? PC_METRIC_PROMOTE_NO_ROOM : failure_of(result), 1);
     end(p, busy ? PEERCACHE_AGAIN : PEERCACHE_NOT_FOUND, NULL);

@@ -152,6 +152,15 @@ static bool stays_on_disk(const struct cluster_node *n,
            disk.length == place->length && disk.checksum == place->checksum;
 }
 
+/* Its disk gave the record up, to make room or because it is bad. */
+static bool stays_in_pool(const struct cluster_node *n,
+                          const struct pc_place *place)
+{
+    struct pc_place now;
+    return pc_store_find(n->node->store, place->digest, false, &now) &&
+           now.length == place->length && now.checksum == place->checksum;
+}
+
 /* From now on this node has no duty to have it. */
 static void lose(struct history_word *word, int node)
 {
@@ -174,11 +183,14 @@ void history_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     }
     /* It may go before the operation that put it has ended. */
     struct history_word *word = get_word(h, place->digest, "");
-    word->gone_ns = cluster_now(n->cluster);
     struct history_event *event = add_event(h, (int)(word - h->words));
     event->node = (int)(n - n->cluster->nodes);
-    bool stays = stays_on_disk(n, place, why);
-    if (why != PC_GONE_REMOVED && !stays) {
+    bool stays =
+        place->on_disk ? stays_in_pool(n, place) : stays_on_disk(n, place, why);
+    if (!place->on_disk || !stays) {
+        word->gone_ns = cluster_now(n->cluster);
+    }
+    if (why != PC_GONE_REMOVED && !stays && !place->on_disk) {
         word->lost_ns = word->gone_ns;
     }
     if (!stays) {
@@ -186,7 +198,8 @@ void history_gone(void *arg, const struct pc_place *place, enum pc_gone why)
     }
     snprintf(event->text, sizeof(event->text), "%s%s generation %" PRIu64 "%s",
              whys[why], place->on_disk ? " from disk" : "", place->generation,
-             stays ? ", but on disk" : "");
+             !stays ? ""
+                    : (place->on_disk ? ", but in its pool" : ", but on disk"));
 }
 
 void history_step(struct history *h)

@@ -17,9 +17,10 @@
  * time.
  *
  * A holder with a disk holds a value as long as it is in its pool or announced
- * on its disk, under whatever generation. And a value that a remove has
- * confirmed to be gone never comes back out of the holder's disk (rule 10),
- * whatever crash there was, until it is put there again.
+ * on its disk, under whatever generation; what the disk gives up, to make room
+ * or because it is bad, is evicted. And a value that a remove has confirmed to
+ * be gone never comes back out of the holder's disk (rule 10), whatever crash
+ * there was, until it is put there again.
  */
 #ifndef PC_TEST_HISTORY_H
 #define PC_TEST_HISTORY_H

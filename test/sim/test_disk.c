@@ -6,6 +6,8 @@
 #include "test.h"
 
 #include "cluster.h"
+#include "cluster_value.h"
+#include "history.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -425,6 +427,109 @@ static void a_long_queue_of_promotions_takes_many_turns(void **state)
     end(c);
 }
 
+/* The record turns out bad, but the value is in the pool by then. */
+static void a_put_that_overtakes_a_failing_read_is_found(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(703, 2, small_pool);
+    struct pc_tier *tier = c->nodes[0].node->tier;
+    tier->turn_ns = 20 * PC_MS;
+    tier->next_turn_ns = cluster_now(c) + 20 * PC_MS;
+    mem_disk_fail(c->nodes[0].disk, MEM_DISK_READ, EIO, 0, UINT64_MAX);
+    struct cluster_op *mine = cluster_begin_verb(c, 0, PC_VERB_GET, "m0");
+    struct cluster_op *peers = cluster_begin_verb(c, 1, PC_VERB_GET, "m1");
+    cluster_run(c, 2 * PC_MS);
+    assert_int_equal(tier->n_reading, 2);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, "m0 m1"), PEERCACHE_OK);
+    assert_int_equal(tier->n_reading, 2);
+    assert_true(is_in_pool(c, 0, "m0"));
+    cluster_wait(mine);
+    cluster_wait(peers);
+    assert_int_equal(mine->result, PEERCACHE_OK);
+    assert_int_equal(peers->result, PEERCACHE_OK);
+    mem_disk_fail(c->nodes[0].disk, MEM_DISK_READ, EIO, 0, 0);
+    tier->turn_ns = 0;
+    tier->next_turn_ns = 0;
+    end(c);
+}
+
+enum { RESERVED_MAX = 256 };
+
+/* Our disk has what is asked for and the pool has no room for it just now; that
+ * a peer has the key in another length is no answer. */
+static void a_busy_disk_is_a_miss_though_a_peer_has_another_length(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(704, 2, small_pool);
+    struct pc_store *store = c->nodes[0].node->store;
+    static struct pc_reservation reserved[RESERVED_MAX];
+    size_t n = 0;
+    struct cluster_call call = {
+        .node = 1, .verb = PC_VERB_PUT, .words = "m0", .version = 1};
+    struct cluster_op *op = cluster_begin(c, &call);
+    cluster_wait(op);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    while (n < RESERVED_MAX &&
+           pc_store_reserve(store, (struct pc_digest){n, 704}, 8192,
+                            &reserved[n]) == PEERCACHE_OK) {
+        n++;
+    }
+    assert_true(n > 100 && n < RESERVED_MAX);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "m0"), PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_BUSY), 1);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_SIZE), 0);
+    /* Where nothing has that length, the length is the answer. */
+    call.words = "m1";
+    call.verb = PC_VERB_GET;
+    op = cluster_begin(c, &call);
+    cluster_wait(op);
+    assert_int_equal(op->statuses[0], PEERCACHE_SIZE_MISMATCH);
+    for (size_t i = 0; i < n; i++) {
+        pc_store_abandon(store, &reserved[i]);
+    }
+    assert_from(c, 0, "m0", PEERCACHE_FROM_DISK);
+    end(c);
+}
+
+/* The value's segment was the oldest and is reclaimed: from then on nobody has
+ * to find it, also if it comes back by a put that has not ended yet. */
+static void what_a_disk_gives_up_is_no_duty_any_more(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(705);
+    struct history *h = history_create(c);
+    char settings[128];
+    (void)snprintf(settings, sizeof(settings), "%s disk_size=4mib", small_pool);
+    cluster_add_disk(c, 0);
+    cluster_start_all(c, 1, settings);
+    struct peercache_node *node = c->nodes[0].node;
+    struct pc_digest digest = cluster_digest(c, 0, "m0");
+    struct pc_disk_place on_disk;
+    put_some(c, 0, 0, 8);
+    put_some(c, 0, 100, 160);
+    assert_false(is_in_pool(c, 0, "m0"));
+    assert_true(pc_tier_find(node, digest, &on_disk));
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "m1"), PEERCACHE_OK);
+    assert_int_equal(h->n_kept, 1); /* A duty while a disk has it. */
+    put_some(c, 0, 400, 400);
+    cluster_run(c, PC_S);
+    struct pc_disk_place gone;
+    assert_false(pc_tier_find(node, digest, &gone));
+    struct pc_reservation reservation;
+    struct pc_pin pin;
+    assert_int_equal(
+        pc_store_reserve(node->store, digest, on_disk.length, &reservation),
+        PEERCACHE_OK);
+    memcpy(reservation.addr, cluster_values_get(c->values, "m0", 0),
+           (size_t)on_disk.length);
+    pc_store_seal(node->store, &reservation, on_disk.checksum, &pin);
+    pc_store_unpin(node->store, &pin);
+    assert_from(c, 0, "m0", PEERCACHE_FROM_LOCAL);
+    assert_int_equal(h->n_kept, 1);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_REMOVE, "m0"), PEERCACHE_OK);
+    end(c); /* The history with it. */
+}
+
 /* It is read from the disk while a clear, which has seen all of the pool, has
  * not emptied the disk yet. */
 static void what_is_promoted_while_a_clear_runs_does_not_stay(void **state)
@@ -836,6 +941,10 @@ int main(void)
             a_remove_is_confirmed_after_its_retract_while_a_write_waits),
         cmocka_unit_test(two_clears_at_once_do_not_disturb_each_other),
         cmocka_unit_test(a_long_queue_of_promotions_takes_many_turns),
+        cmocka_unit_test(a_put_that_overtakes_a_failing_read_is_found),
+        cmocka_unit_test(
+            a_busy_disk_is_a_miss_though_a_peer_has_another_length),
+        cmocka_unit_test(what_a_disk_gives_up_is_no_duty_any_more),
         cmocka_unit_test(what_is_promoted_while_a_clear_runs_does_not_stay),
         cmocka_unit_test(too_many_requests_for_a_disk_are_busy_and_not_down),
         cmocka_unit_test(what_was_cleared_stays_cleared),
