@@ -11,6 +11,8 @@
 #define LINGER_NS           (20 * PC_MS)
 /* An owner that was held dead for longer has purged what it had of us. */
 #define PARKED_NS (60 * PC_S)
+/* Entries of a FIFO that is being parked, looked at in one turn. */
+#define PARK_PER_TURN 4096
 
 static void send_next(struct pc_outbox *box);
 static bool follow_owner(struct pc_outbox *box);
@@ -43,6 +45,7 @@ static void pop_entry(struct pc_outbox *box, bool acked, bool refused)
     box->n_settled++;
     pub->n_entries--;
     if (entry.publication != NULL) {
+        box->n_waited--;
         pc_publish_settled(box->node, entry.publication, box->owner.incarnation,
                            acked, refused);
     }
@@ -439,6 +442,7 @@ bool pc_fifo_add(struct peercache_node *node, const struct pc_member *owner,
     entry->publication = publication;
     box->n++;
     box->n_added++;
+    box->n_waited += publication != NULL;
     if (kind == PC_PUBLISH && !pc_record_is_on_disk(record)) {
         box->urgent = box->n_added; /* That of the disk replaces one there. */
     }
@@ -487,9 +491,11 @@ static void outbox_free(struct pc_outbox *box)
         pub->n_parked -= box->n;
         pub->n_entries += box->n;
     }
-    while (box->n > 0) {
+    while (box->n_waited > 0) {
         pop_entry(box, false, false);
     }
+    pub->n_entries -= box->n; /* Nobody is told of the rest. */
+    box->n = 0;
     if (box->n_moved > 0) {
         pop_moved(box, box->n_moved);
     }
@@ -507,30 +513,45 @@ static void parked_for_long(struct pc_timer *timer, uint64_t now_ns)
     outbox_free(PC_CONTAINER_OF(timer, struct pc_outbox, retry));
 }
 
-/* Whoever waited for it does so no more; the entries stay. */
+/* Whoever waits for it does so no more; the entries stay. A long FIFO takes
+ * several turns; should the owner be back before, the rest is waited for as
+ * ever. */
+static void park_some(struct pc_timer *timer, uint64_t now_ns)
+{
+    struct pc_outbox *box = PC_CONTAINER_OF(timer, struct pc_outbox, pace);
+    struct peercache_node *node = box->node;
+    for (size_t i = 0; i < PARK_PER_TURN && box->n_waited > 0; i++) {
+        struct pc_outbox_entry *entry = entry_at(box, box->n_unwaited++);
+        struct pc_publication *p = entry->publication;
+        entry->publication = NULL;
+        if (p != NULL) {
+            box->n_waited--;
+            pc_publish_settled(node, p, box->owner.incarnation, false, false);
+        }
+    }
+    if (box->n_waited > 0) {
+        pc_engine_timer_start(&node->engine, timer, now_ns + 1);
+    }
+}
+
 static void park(struct pc_outbox *box)
 {
     struct peercache_node *node = box->node;
+    uint64_t now_ns = pc_engine_now(&node->engine);
     stop_sending(box);
     pc_barrier_lift(node, box->owner.incarnation);
     box->parked = true;
     node->publisher.n_entries -= box->n;
     node->publisher.n_parked += box->n;
-    for (size_t i = 0; i < box->n; i++) {
-        struct pc_outbox_entry *entry = entry_at(box, i);
-        struct pc_publication *p = entry->publication;
-        entry->publication = NULL;
-        if (p != NULL) {
-            pc_publish_settled(node, p, box->owner.incarnation, false, false);
-        }
-    }
     /* What moves is found again by comparing. */
     if (box->n_moved > 0) {
         pop_moved(box, box->n_moved);
     }
     pc_engine_timer_init(&box->retry, parked_for_long);
-    pc_engine_timer_start(&node->engine, &box->retry,
-                          pc_engine_now(&node->engine) + PARKED_NS);
+    pc_engine_timer_start(&node->engine, &box->retry, now_ns + PARKED_NS);
+    pc_engine_timer_init(&box->pace, park_some);
+    box->n_unwaited = 0;
+    park_some(&box->pace, now_ns);
 }
 
 static void unpark(struct pc_outbox *box)
@@ -538,6 +559,8 @@ static void unpark(struct pc_outbox *box)
     struct peercache_node *node = box->node;
     pc_engine_timer_stop(&node->engine, &box->retry);
     pc_engine_timer_init(&box->retry, retry_now);
+    pc_engine_timer_stop(&node->engine, &box->pace);
+    pc_engine_timer_init(&box->pace, pace_over);
     box->parked = false;
     pc_fifo_compare(box);
     node->publisher.n_parked -= box->n;

@@ -54,6 +54,8 @@ struct pc_outbox
     struct pc_member owner;
     struct pc_outbox_entry *entries; /* A ring. */
     size_t capacity, head, n;
+    size_t n_waited;   /* Entries with a publication. */
+    size_t n_unwaited; /* Parked: the first so many are without one. */
     uint64_t n_added, n_settled; /* In all: for barriers. */
     uint64_t urgent; /* Somebody waits for the first so many to be settled. */
     struct pc_timer linger; /* Then all are urgent. */
@@ -72,7 +74,7 @@ struct pc_outbox
 
     struct pc_timer retry; /* Started: nothing is sent before it fires. */
     bool waiting;
-    struct pc_timer pace; /* The lane may go on. */
+    struct pc_timer pace; /* The lane may go on; or, parked, the parking. */
     bool parked;
     uint64_t differed; /* Ranges that did so in the last round. */
     bool compare; /* Not all that it shall have went through here: its records

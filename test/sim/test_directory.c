@@ -440,6 +440,102 @@ static void a_fifo_survives_that_its_owner_was_held_dead(void **state)
     cluster_destroy(c);
 }
 
+enum { PARK_TURNS = 8, PARKED_EACH = 4096 };
+
+/* Puts to c, each behind as many retracts as one turn parks, until it is held
+ * dead by a and b. */
+static struct pc_outbox *start_parking(struct cluster *c,
+                                       struct cluster_op *puts[PARK_TURNS])
+{
+    struct peercache_node *node = c->nodes[0].node;
+    const struct pc_member *owner = &c->nodes[2].node->self;
+    struct pc_outbox *box = pc_fifo_get(node, owner);
+    struct pc_record record = {
+        .incarnation = node->self.incarnation, .generation = 2, .length = 64};
+    assert_non_null(box);
+    cluster_cut(c, 0, 2);
+    cluster_cut(c, 1, 2);
+    for (unsigned t = 0, k = 0; t < PARK_TURNS; t++) {
+        char word[16];
+        c->acting = 0;
+        for (unsigned i = 0; i < PARKED_EACH; i++) {
+            record.digest = (struct pc_digest){i, t};
+            assert_true(pc_fifo_add(node, owner, PC_RETRACT, &record, NULL));
+        }
+        c->acting = -1;
+        do {
+            (void)snprintf(word, sizeof(word), "m%u", k++);
+        } while (!cluster_owns(c, 0, 2, word));
+        struct cluster_call call = {.node = 0,
+                                    .verb = PC_VERB_PUT,
+                                    .words = word,
+                                    .timeout_ns = 20 * PC_S};
+        puts[t] = cluster_begin(c, &call);
+        while (box->n_waited <= t && !box->parked) {
+            cluster_step(c, cluster_now(c) + PC_MS); /* Till it is queued. */
+        }
+    }
+    while (!box->parked) {
+        assert_int_equal(box->n_waited, PARK_TURNS);
+        cluster_step(c, cluster_now(c) + PC_MS);
+    }
+    assert_true(box->n_waited >= PARK_TURNS - 1);
+    assert_int_equal(node->publisher.n_parked, PARK_TURNS * (PARKED_EACH + 1));
+    return box;
+}
+
+static void all_are_back(struct cluster *c, struct cluster_op *puts[PARK_TURNS])
+{
+    cluster_heal_all(c);
+    cluster_settle(c, 30 * PC_S);
+    assert_int_equal(c->nodes[0].node->publisher.n_parked, 0);
+    for (unsigned t = 0; t < PARK_TURNS; t++) {
+        struct pc_record found;
+        cluster_wait(puts[t]);
+        assert_int_equal(puts[t]->result, PEERCACHE_OK);
+        assert_true(
+            find_record(c, 2, c->nodes[0].incarnation, puts[t]->words, &found));
+    }
+    cluster_check_rest(c);
+    cluster_check_directory(c);
+    cluster_destroy(c);
+}
+
+static void a_long_fifo_is_parked_in_many_turns(void **state)
+{
+    (void)state;
+    struct cluster_op *puts[PARK_TURNS];
+    struct cluster *c = cluster_create(64);
+    cluster_start_all(c, 3, NO_CACHE "directory_replicas=1");
+    struct pc_outbox *box = start_parking(c, puts);
+    unsigned n_turns = 0;
+    for (size_t left = PARK_TURNS; left > 0; n_turns++) {
+        assert_true(left - box->n_waited <= 1);
+        left = box->n_waited;
+        cluster_step(c, cluster_now(c) + PC_MS);
+    }
+    assert_true(n_turns >= PARK_TURNS);
+    /* Another one owns them now. */
+    for (unsigned t = 0; t < PARK_TURNS; t++) {
+        cluster_wait(puts[t]);
+        assert_int_equal(puts[t]->result, PEERCACHE_OK);
+    }
+    assert_true(box->parked);
+    all_are_back(c, puts);
+}
+
+/* As if there were still more to park when it says that it lives. */
+static void an_owner_that_is_back_takes_a_fifo_that_is_half_parked(void **state)
+{
+    (void)state;
+    struct cluster_op *puts[PARK_TURNS];
+    struct cluster *c = cluster_create(65);
+    cluster_start_all(c, 3, NO_CACHE "directory_replicas=1");
+    struct pc_outbox *box = start_parking(c, puts);
+    pc_engine_timer_stop(&c->nodes[0].node->engine, &box->pace);
+    all_are_back(c, puts);
+}
+
 static void killing_one_of_five_loses_what_it_alone_held_and_no_more(
     void **state)
 {
@@ -809,6 +905,9 @@ int main(void)
         cmocka_unit_test(after_a_cut_only_what_changed_is_sent),
         cmocka_unit_test(who_was_held_dead_for_long_is_found_again),
         cmocka_unit_test(a_fifo_survives_that_its_owner_was_held_dead),
+        cmocka_unit_test(a_long_fifo_is_parked_in_many_turns),
+        cmocka_unit_test(
+            an_owner_that_is_back_takes_a_fifo_that_is_half_parked),
         cmocka_unit_test(
             killing_one_of_five_loses_what_it_alone_held_and_no_more),
         cmocka_unit_test(
