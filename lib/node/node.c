@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* No send progress for so long drops a connection (design.md 11). */
@@ -547,6 +548,10 @@ static peercache_status_t start_threads(struct peercache_node *node,
     if (node->client) {
         node->settings.global_segment_size = 0;
     }
+    /* Here, not by a thread: it reads the environment, and once the node is
+     * made its user may change that. */
+    pc_place_plan(node);
+    tzset(); /* The first line of the log would, too. */
     peercache_status_t status = pc_threads_start(node);
     if (status == PEERCACHE_OK) {
         status = pc_engine_start(&node->engine);

@@ -1,9 +1,9 @@
 /*
  * place.h - where a node's pool and engine are, and what the pool is made of.
  *
- * The plan is made by the thread that brings up the pool, since the look at the
- * machine may take a while; the engine's thread is bound by whichever of the
- * two is ready last. The node's pool_lock guards everything in here.
+ * The plan is made by the thread that creates the node: the look at the machine
+ * reads the environment, which no thread of a node may do at its own time. The
+ * node's pool_lock guards everything in here.
  */
 #ifndef PC_NODE_PLACE_H
 #define PC_NODE_PLACE_H
@@ -43,7 +43,7 @@ struct pc_place_state
 peercache_status_t pc_place_check(const struct pc_settings *settings,
                                   uint64_t wanted, char *reason,
                                   size_t reason_len);
-/* Before the first region. Any one thread. */
+/* Before the threads of the node. */
 void pc_place_plan(struct peercache_node *node);
 /* The engine's thread has begun. */
 void pc_place_engine(struct peercache_node *node);

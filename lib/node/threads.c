@@ -263,7 +263,6 @@ static void *pool_main(void *arg)
 {
     struct pc_threads *t = arg;
     struct peercache_node *node = t->node;
-    pc_place_plan(node);
     pc_threads_bring_up_bounce(node);
     while (!is_stopping(t) && pc_pool_grow(node)) {
     }

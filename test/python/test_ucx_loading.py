@@ -221,13 +221,22 @@ def test_signal_handlers_and_environment_stay_the_hosts(choice: str) -> None:
     program = READ_HANDLERS + """
 import faulthandler, json, os, sys
 faulthandler.enable()
-environment, before = dict(os.environ), handlers()
+
+def variables():
+    # As C code sees them; os.environ is Python's copy.
+    table, n = ctypes.POINTER(ctypes.c_char_p).in_dll(libc, "environ"), 0
+    while table[n] is not None:
+        n += 1
+    return sorted(table[:n])
+
+environment, seen, before = dict(os.environ), variables(), handlers()
 import peercache
 with peercache.Node(**json.loads(sys.argv[1])) as node:
     node.wait_ready(30)
     after = handlers()
 changed = sorted(n for n in before if after[n] != before[n])
-print(json.dumps([changed, dict(os.environ) == environment]))
+same = dict(os.environ) == environment and variables() == seen
+print(json.dumps([changed, same]))
 """
     (changed, same_environment), _ = run(program, choice)
     assert changed == []

@@ -1,60 +1,58 @@
 #include "loader.h"
 
 #include "base/assert.h"
+#include "base/environ.h"
 #include "base/log.h"
 #include "base/module.h"
 #include "base/text.h"
 
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MODULE_NAME "libpeercache_ucx.so"
-
-struct preset
-{
-    const char *name;
-    const char *value;
-    bool is_ours; /* Was unset: to be unset again. */
-};
+#define UCX_LIBRARY "libucp.so.0"
 
 /* UCX reads these in its constructors only. */
-static void preset_all(struct preset *presets, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        presets[i].is_ours = getenv(presets[i].name) == NULL &&
-                             setenv(presets[i].name, presets[i].value, 0) == 0;
-    }
-}
+static const char *const presets[] = {
+    "UCX_ERROR_SIGNALS=",         /* SIGSEGV and so on are the host's. */
+    "UCX_DEBUG_SIGNO=0",          /* So is SIGHUP. */
+    "UCX_LOG_FILE=stderr",        /* stdout is, too. */
+    "UCX_WARN_UNUSED_ENV_VARS=n", /* Of other versions, and of ours. */
+    /* No hooks on mmap and malloc. UCX then keeps no cache of registrations,
+     * which could not be trusted without them; ours are explicit. */
+    "UCX_MEM_EVENTS=n",
+    "UCX_VFS_ENABLE=n", /* No thread for a debug file system. */
+};
 
-static void unset_all(const struct preset *presets, size_t n)
+/* peercache_ucx_load("none") */
+static _Atomic bool none_is_wanted;
+
+/* Its constructors have run then: the environment need not be touched. */
+static bool ucx_is_loaded(void)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (presets[i].is_ours) {
-            unsetenv(presets[i].name);
-        }
+    void *ucx = dlopen(UCX_LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+    if (ucx == NULL) {
+        (void)dlerror();
+        return false;
     }
+    (void)dlclose(ucx);
+    return true;
 }
 
 /* RTLD_NODELETE: threads and exit functions of UCX outlive any dlclose, so the
  * handle itself need not be kept. */
 static void *open_quietly(const char *path)
 {
-    struct preset presets[] = {
-        {"UCX_ERROR_SIGNALS", "",
-         false},                         /* SIGSEGV and so on are the host's. */
-        {"UCX_DEBUG_SIGNO", "0", false}, /* So is SIGHUP. */
-        {"UCX_LOG_FILE", "stderr", false}, /* stdout is, too. */
-        {"UCX_WARN_UNUSED_ENV_VARS", "n", false},
-        /* No hooks on mmap and malloc. UCX then keeps no cache of
-         * registrations, which could not be trusted without them; ours are
-         * explicit. */
-        {"UCX_MEM_EVENTS", "n", false},
-        {"UCX_VFS_ENABLE", "n", false}, /* No thread for a debug file system. */
-    };
-    preset_all(presets, PC_ARRAY_LEN(presets));
-    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    unset_all(presets, PC_ARRAY_LEN(presets));
+    const int mode = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
+    struct pc_environ preset;
+    if (ucx_is_loaded()) {
+        return dlopen(path, mode);
+    }
+    pc_environ_begin(&preset, presets, PC_ARRAY_LEN(presets));
+    void *module = dlopen(path, mode);
+    pc_environ_end(&preset);
     return module;
 }
 
@@ -97,7 +95,9 @@ peercache_status_t pc_fabric_load(const char *path,
     pc_text_init(&tried);
     if (path == NULL) {
         /* Not for programs that run with another user's rights. */
-        path = secure_getenv("PEERCACHE_UCX_MODULE");
+        path = atomic_load_explicit(&none_is_wanted, memory_order_relaxed)
+                   ? "none"
+                   : secure_getenv("PEERCACHE_UCX_MODULE");
     }
     if (path != NULL && strcmp(path, "none") == 0) {
         PC_INFO("ucx", "no UCX is wanted");
@@ -115,4 +115,24 @@ peercache_status_t pc_fabric_load(const char *path,
     }
     pc_text_fini(&tried);
     return ops != NULL ? PEERCACHE_OK : PEERCACHE_UNSUPPORTED;
+}
+
+peercache_status_t peercache_ucx_load(const char *path)
+{
+    if (path == NULL || path[0] == '\0') {
+        return PEERCACHE_INVALID;
+    }
+    if (strcmp(path, "none") == 0) {
+        /* relaxed: for nodes that are made after this by whoever knows. */
+        atomic_store_explicit(&none_is_wanted, true, memory_order_relaxed);
+        return PEERCACHE_OK;
+    }
+    void *ucx = open_quietly(path);
+    if (ucx == NULL) {
+        const char *why = dlerror();
+        PC_DEBUG("ucx", "%s", why != NULL ? why : path);
+        return PEERCACHE_UNSUPPORTED;
+    }
+    (void)dlclose(ucx);
+    return PEERCACHE_OK;
 }

@@ -4,7 +4,8 @@
  * Only who needs UCX loads it, and loading must not disturb the host process:
  * what the user left unset in the environment is preset while the module is
  * opened (no signal handlers, no memory hooks, logs to stderr), and unset again
- * after. Part of libpeercache; knows nothing of UCX's interface.
+ * after. Part of libpeercache, and peercache_ucx_load of its interface; knows
+ * nothing of UCX's.
  */
 #ifndef PC_UCX_LOADER_H
 #define PC_UCX_LOADER_H
@@ -16,8 +17,8 @@
  * in its folder peercache, in the folder it was installed to, and where the
  * system looks. "none" means that no UCX is wanted, which is no warning.
  * UNSUPPORTED, with one log line that names what was tried, if there is none or
- * UCX is missing. Changes the environment for a moment: call it while no other
- * thread does. Any thread. */
+ * UCX is missing. Adds to the environment for a moment, unless UCX is loaded:
+ * other threads may read it then, none may change it. Any thread. */
 peercache_status_t pc_fabric_load(const char *path,
                                   const struct pc_fabric_ops **ops_p);
 

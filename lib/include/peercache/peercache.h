@@ -365,6 +365,14 @@ typedef void (*peercache_log_fn)(void *arg, peercache_log_level_t level,
 PEERCACHE_API void peercache_log_set(peercache_log_level_t level,
                                      peercache_log_fn fn, void *arg);
 
+/* Load UCX from this path, or the library of this name, before the first node
+ * would load the one that the system has; "none": nodes that are made after
+ * this use none. What is loaded stays. Signal handlers, memory and environment
+ * of the process are left as they are. UNSUPPORTED: it cannot be loaded. Before
+ * the first node is created; where the process has a UCX loaded under the name
+ * libucp.so.0, nodes use that. */
+PEERCACHE_API peercache_status_t peercache_ucx_load(const char *path);
+
 #ifdef __cplusplus
 }
 #endif

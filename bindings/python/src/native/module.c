@@ -48,7 +48,23 @@ static PyObject *module_version(PyObject *module, PyObject *unused)
     return PyUnicode_FromString(peercache_version());
 }
 
+/* With the GIL: no other thread of Python changes the environment meanwhile. */
+static PyObject *module_load_ucx(PyObject *module, PyObject *arg)
+{
+    PyObject *path = NULL;
+    (void)module;
+    if (PyUnicode_FSConverter(arg, &path) == 0) {
+        return NULL;
+    }
+    peercache_status_t status = peercache_ucx_load(PyBytes_AsString(path));
+    Py_DECREF(path);
+    return PyBool_FromLong(status == PEERCACHE_OK);
+}
+
 static PyMethodDef functions[] = {
+    {"load_ucx", module_load_ucx, METH_O,
+     "Load UCX from a path, or \"none\" for nodes without; whether it is "
+     "there."},
     {"statuses", module_statuses, METH_NOARGS,
      "Every status of the library, name to value."},
     {"version", module_version, METH_NOARGS,

@@ -22,29 +22,16 @@ import importlib.util
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from peercache._native import load_ucx
 from peercache.errors import from_reasons
 
 log = logging.getLogger("peercache.ucx")
 
 CHOICES = ("auto", "system", "pypi", "none")
 VARIABLE = "PEERCACHE_UCX"
-
-# As the C library has them when it opens its module, with the reasons
-# (transports/ucx/loader.c): UCX reads them as it is loaded, and this may be the
-# moment. What the user has set stays.
-_PRESETS = {
-    b"UCX_ERROR_SIGNALS": b"",
-    b"UCX_DEBUG_SIGNO": b"0",
-    b"UCX_LOG_FILE": b"stderr",
-    b"UCX_WARN_UNUSED_ENV_VARS": b"n",
-    b"UCX_MEM_EVENTS": b"n",
-    b"UCX_VFS_ENABLE": b"n",
-}
 
 # Never unloaded: threads and exit functions of UCX stay. Local: other packages
 # may bring a UCX of their own, whose symbols must not meet these.
@@ -91,15 +78,14 @@ def _choice() -> str:
 
 def _find(choice: str) -> Ucx:
     if choice == "none":
-        os.putenv(_MODULE_VARIABLE, "none")
+        load_ucx("none")
         return Ucx("none")
-    with _presets():
-        library = _load(choice)
+    library = _load(choice)
     if library is None:
         _say_missing(choice)
         # Not even the system's, if the user chose PyPI's.
         if _MODULE_VARIABLE not in os.environ:
-            os.putenv(_MODULE_VARIABLE, "none")
+            load_ucx("none")
         return Ucx("none")
     path = _path_of(library)
     folder = _package_folder()
@@ -115,11 +101,10 @@ def _load(choice: str) -> ctypes.CDLL | None:
         return loaded
     places = {"auto": (_LIBRARY, _package_library()), "system": (_LIBRARY,)}
     for place in places.get(choice, (_package_library(),)):
-        if place is not None:
-            try:
-                return ctypes.CDLL(place, mode=_MODE)
-            except OSError as error:
-                log.debug("%s", error)
+        # Not by ctypes: the C library sees to it that UCX leaves this process
+        # alone, and other threads' reading of the environment.
+        if place is not None and load_ucx(place):
+            return ctypes.CDLL(place, mode=_MODE | os.RTLD_NOLOAD)
     return None
 
 
@@ -146,21 +131,6 @@ def _package_library() -> str | None:
     """Its libucp, which finds the others and its modules in its own folder."""
     folder = _package_folder()
     return None if folder is None else str(folder / "lib" / _LIBRARY)
-
-
-@contextmanager
-def _presets() -> Iterator[None]:
-    """Variables for the C code only: os.environ does not show them."""
-    libc = ctypes.CDLL(None)
-    libc.getenv.restype = ctypes.c_char_p
-    ours = [name for name in _PRESETS if libc.getenv(name) is None]
-    for name in ours:
-        libc.setenv(name, _PRESETS[name], 0)
-    try:
-        yield
-    finally:
-        for name in ours:
-            libc.unsetenv(name)
 
 
 def _say_missing(choice: str) -> None:
