@@ -81,9 +81,14 @@ stage_package() {
 # Late may happen on a busy machine, and is run again, with the reason in the log;
 # wrong bytes may not.
 stage_python() {
-    .venv/bin/python -m pytest -q -p no:cacheprovider test/python \
+    local status=0
+    # shellcheck source=ci/crash.sh
+    . ci/crash.sh
+    run_kept "$LOGS/python.out" .venv/bin/python -m pytest -q -p no:cacheprovider test/python \
         --reruns 2 --rerun-except "wrong bytes|written after" -r fER \
-        --junitxml "$LOGS/python.xml"
+        --junitxml "$LOGS/python.xml" || status=$?
+    say_crash "$LOGS/python.out" $status .venv/bin/python
+    return $status
 }
 
 stage_checks() {
@@ -318,7 +323,7 @@ show_failure() { # name, exit status, budget
         python3 ci/count.py --failed "$LOGS/$1.xml" | sed 's/^/   failed: /'
     fi
     echo "   the end of build/logs/$1.log:"
-    tail -n 40 "$LOGS/$1.log" | sed 's/^/   | /'
+    tail -n 110 "$LOGS/$1.log" | sed 's/^/   | /'
 }
 
 # Run one stage: name, budget in seconds, stages that it needs.

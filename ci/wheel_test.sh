@@ -12,6 +12,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . ci/pythons.sh
+. ci/crash.sh
 WHEELS=${1:-build/wheels}
 WORK=$PWD/build/wheel-test
 TOOLS=$PWD/build/wheel/tools
@@ -79,11 +80,13 @@ pytest_in() { # environment, name of the setting, UCX expected, command before
     name="${folder##*/}, $setting"
     shift 3
     echo "-- $name"
-    PEERCACHE_TEST_UCX=$expected "$@" "$folder/bin/python" -m pytest -q \
+    PEERCACHE_TEST_UCX=$expected run_kept "$WORK/$name.out" \
+        "$@" "$folder/bin/python" -m pytest -q \
         -p no:cacheprovider --reruns 2 \
         --rerun-except "wrong bytes|written after" -r fER --junitxml "$WORK/$name.xml" \
         test/python/test_ucx_loading.py ${tests:-} || status=$?
     [ $status -eq 0 ] || n_failed=$((n_failed + 1))
+    say_crash "$WORK/$name.out" $status "$folder/bin/python" >>"$WORK/crashes.txt"
     echo "   $((SECONDS - begin)) s"
 }
 
@@ -123,7 +126,7 @@ wheel_for() { # version
     esac 2>/dev/null | tail -1
 }
 
-rm -f "$WORK"/*.xml
+rm -f "$WORK"/*.xml "$WORK"/*.out "$WORK/crashes.txt"
 n_tested=0
 for version in 3.9 3.10 3.11 3.12 3.13 3.14; do
     wheel=$(wheel_for $version)
@@ -145,4 +148,5 @@ if [ -n "${JUNIT:-}" ]; then
     } >"$JUNIT"
 fi
 echo "$n_tested interpreters, $n_failed settings with failures"
+cat "$WORK/crashes.txt"
 [ $n_failed -eq 0 ] && [ $n_tested -gt 0 ]
