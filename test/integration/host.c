@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -41,6 +43,13 @@ int __lsan_is_turned_off(void)
     return is_child;
 }
 #endif
+
+bool host_be_alone(void)
+{
+    return unshare(CLONE_NEWIPC | CLONE_NEWNS) == 0 &&
+           mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=256m") == 0;
+}
 
 /* ---- Nodes -------------------------------------------------------------- */
 

@@ -47,6 +47,10 @@
         }                                                                      \
     } while (0)
 
+/* Shared memory and a /dev/shm of our own, for us and the processes that we
+ * start. False: that may not be had here. Before any thread is started. */
+bool host_be_alone(void);
+
 /* ---- Nodes -------------------------------------------------------------- */
 
 /* A port that is free now. */

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
@@ -118,16 +117,8 @@ static bool has_ledger(pid_t owner)
     return found;
 }
 
-/* Shared memory of our own, where that may be had: nodes of other programs
- * that start meanwhile would clean up, too. */
+/* Nodes of other programs that start meanwhile would clean up, too. */
 static bool is_alone;
-
-static void be_alone(void)
-{
-    is_alone = unshare(CLONE_NEWIPC | CLONE_NEWNS) == 0 &&
-               mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-               mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=256m") == 0;
-}
 
 /* ---- Killed at a certain point ------------------------------------------- */
 
@@ -470,7 +461,7 @@ int main(int argc, char **argv)
     if (argc == 2) {
         return host_alone(argv[1], NULL, 0, NULL);
     }
-    be_alone();
+    is_alone = host_be_alone();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(
             a_segment_whose_maker_was_killed_before_it_attached_is_removed),
