@@ -278,9 +278,17 @@ static void next_place(struct peercache_op *op, uint32_t i)
 {
     struct pc_op_item *state = &op->state[i];
     state->at++;
-    state->flags &= (uint16_t) ~(PC_ITEM_SERVED | PC_ITEM_NO_GET);
+    state->flags &=
+        (uint16_t) ~(PC_ITEM_SERVED | PC_ITEM_NO_GET | PC_ITEM_MOVED);
     state->n_waits = 0;
     state->state = PC_ITEM_READY;
+}
+
+/* The mode that the settings force needs a place in memory. */
+static bool is_placed(const struct peercache_node *node)
+{
+    return node->settings.read_mode == PC_READ_MODE_MAPPED ||
+           node->settings.read_mode == PC_READ_MODE_ONE_SIDED;
 }
 
 void pc_get_item_stale(struct peercache_op *op, uint32_t i)
@@ -291,10 +299,12 @@ void pc_get_item_stale(struct peercache_op *op, uint32_t i)
     pc_doubt_note(node, &state->places[state->at]);
     pc_metrics_add(&node->metrics, PC_METRIC_READ_FAILED_STALE, 1);
     state->flags |= PC_ITEM_STALE;
-    /* The holder may have it elsewhere by now: ask it by digest, once. */
-    if (node->settings.read_mode == PC_READ_MODE_AUTO &&
-        (state->flags & PC_ITEM_SERVED) == 0) {
-        state->flags |= PC_ITEM_SERVED;
+    /* The holder may have it elsewhere by now, on its disk or back from there,
+     * before any owner knows (rule 10): ask it by digest, once. */
+    uint16_t once = is_placed(node) ? PC_ITEM_MOVED : PC_ITEM_SERVED;
+    if (node->settings.read_mode != PC_READ_MODE_SERVED &&
+        (state->flags & once) == 0) {
+        state->flags |= once | PC_ITEM_SERVED;
         state->state = PC_ITEM_READY;
         return;
     }
@@ -433,8 +443,9 @@ static void found(struct pc_lookup *lookup, uint32_t i,
     struct pc_op_item *state = &op->state[i];
     state->n_places = 0;
     state->at = 0;
-    state->flags &= (uint16_t) ~(PC_ITEM_OTHER_SIZE | PC_ITEM_SERVED |
-                                 PC_ITEM_FROM_CACHE | PC_ITEM_NO_GET);
+    state->flags &=
+        (uint16_t) ~(PC_ITEM_OTHER_SIZE | PC_ITEM_SERVED | PC_ITEM_FROM_CACHE |
+                     PC_ITEM_NO_GET | PC_ITEM_MOVED);
     for (size_t r = 0; r < n; r++) {
         add_place(state, &records[r]);
     }
@@ -566,7 +577,7 @@ static enum pc_read_way choose(struct peercache_op *op, uint32_t i,
         if ((state->flags & PC_ITEM_SERVED) != 0 && peer != NULL &&
             pc_peer_is_usable(peer)) {
             *peer_p = peer;
-            return PC_WAY_SERVED;
+            return is_placed(node) ? PC_WAY_PROMOTE : PC_WAY_SERVED;
         }
         enum pc_read_way way =
             peer == NULL || pc_node_is_dead(node, record->incarnation)

@@ -46,7 +46,7 @@ enum pc_item_state {
 
 /* Flags of an item. */
 #define PC_ITEM_RELOOKED    1u /* A fresh lookup was done after a stale place. */
-#define PC_ITEM_SERVED      2u  /* This holder was asked by digest. */
+#define PC_ITEM_SERVED      2u  /* This holder is asked by digest. */
 #define PC_ITEM_NO_GET      4u  /* Its one-sided read was broken off. */
 #define PC_ITEM_FROM_CACHE  8u  /* Its places come from the location cache. */
 #define PC_ITEM_STALE       16u /* A place turned out stale. */
@@ -55,6 +55,7 @@ enum pc_item_state {
 #define PC_ITEM_CORRUPT     128u
 #define PC_ITEM_OTHER_SIZE  256u /* Holders have it in another length. */
 #define PC_ITEM_UNCONFIRMED 512u /* remove: a holder did not answer. */
+#define PC_ITEM_MOVED       512u /* get: this holder was asked for its place. */
 #define PC_ITEM_REMOVED     1024u
 #define PC_ITEM_TOUCHED     2048u  /* Bytes may have landed in its pieces. */
 #define PC_ITEM_BUSY        4096u  /* A disk had too much to do. */

@@ -163,10 +163,12 @@ static void take_place(struct remote *remote, uint32_t item, int8_t status,
     if (status == PEERCACHE_OK && is_place(remote, item, record)) {
         pc_cache_drop(op->node->cache, &state->places[state->at]);
         state->places[state->at] = *record;
+        state->flags &= (uint16_t)~PC_ITEM_SERVED;
         state->state = PC_ITEM_READY;
     } else if (status == PEERCACHE_AGAIN) {
         pc_get_item_busy(op, item, moved);
     } else {
+        state->flags |= PC_ITEM_MOVED; /* It has just said so. */
         pc_get_item_stale(op, item);
     }
 }
@@ -185,6 +187,12 @@ static void remote_done(struct pc_rpc *rpc, peercache_status_t status,
     for (uint32_t i = 0; i < remote->n_items && !op->stopping; i++) {
         if (status == PEERCACHE_AGAIN) {
             pc_get_item_busy(op, remote->items[i], false);
+            continue;
+        }
+        if (status == PEERCACHE_UNSUPPORTED) {
+            /* It has no disk: what it has given up is gone. */
+            take_place(remote, remote->items[i], PEERCACHE_NOT_FOUND, NULL,
+                       false);
             continue;
         }
         if (!good) {

@@ -189,6 +189,42 @@ static void an_eviction_leaves_no_moment_without_a_record(void **state)
     end(c);
 }
 
+/* Its owners hear of it some milliseconds later, and the reader cannot be
+ * served: it asks the holder where the value is now. */
+static void a_forced_mode_misses_nothing_around_evictions(void **state)
+{
+    (void)state;
+    static const struct
+    {
+        const char *mode;
+        unsigned machine;
+    } cases[] = {{"read_mode=mapped", 0},
+                 {"read_mode=one-sided", 1},
+                 {"read_mode=one-sided location_cache=64", 1}};
+    for (unsigned k = 0; k < 3; k++) {
+        struct cluster *c = cluster_create(625 + k);
+        cluster_defaults(c, small_pool);
+        cluster_add_disk(c, 0);
+        cluster_start(c, 0, 0, "");
+        cluster_start(c, 1, cases[k].machine, cases[k].mode);
+        cluster_start(c, 2, 2, "");
+        cluster_settle(c, 30 * PC_S);
+        put_some(c, 0, 0, 120);
+        cluster_run(c, PC_S);
+        for (unsigned n = 0; n < 60; n++) {
+            assert_int_equal(
+                cluster_do(c, 0, PC_VERB_PUT, words_of(200 + 8 * n, 8)),
+                PEERCACHE_OK);
+            /* Some of them have just left, others left before. */
+            struct cluster_op *op = get(c, 1, words_of(8 * (n % 15), 8));
+            assert_int_equal(op->result, PEERCACHE_OK);
+        }
+        assert_int_equal(cluster_metric(c, 1, PC_METRIC_READ_MISSES), 0);
+        assert_true(cluster_metric(c, 1, PC_METRIC_READ_FAILED_STALE) > 0);
+        end(c);
+    }
+}
+
 static void a_restarted_node_serves_at_once_what_it_had(void **state)
 {
     (void)state;
@@ -934,6 +970,7 @@ int main(void)
         cmocka_unit_test(a_peer_reads_from_disk_in_every_mode),
         cmocka_unit_test(a_batch_larger_than_what_may_be_pinned_comes_in_parts),
         cmocka_unit_test(an_eviction_leaves_no_moment_without_a_record),
+        cmocka_unit_test(a_forced_mode_misses_nothing_around_evictions),
         cmocka_unit_test(a_restarted_node_serves_at_once_what_it_had),
         cmocka_unit_test(what_was_removed_stays_removed),
         cmocka_unit_test(a_remove_is_confirmed_when_its_tombstone_is_on_disk),

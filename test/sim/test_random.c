@@ -631,7 +631,7 @@ static void run_seed(uint64_t seed, const bool *left_out, struct shared *sum)
     sum->n_disk_runs += ch.disks;
     (void)history_create(ch.c);
     ch.c->history->is_off = ch.poor;
-    ch.c->history->forced_may_miss = ch.poor || ch.disks;
+    ch.c->history->forced_may_miss = ch.poor;
     ch.c->history->moves_excuse = !ch.moves;
     unsigned n_first = 2 + (unsigned)below(&ch, 3);
     for (unsigned i = 0; i < n_first; i++) {
