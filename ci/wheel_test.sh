@@ -126,7 +126,8 @@ wheel_for() { # version
     esac 2>/dev/null | tail -1
 }
 
-rm -f "$WORK"/*.xml "$WORK"/*.out "$WORK/crashes.txt"
+rm -f "$WORK"/*.xml "$WORK"/*.out
+: >"$WORK/crashes.txt"
 n_tested=0
 for version in 3.9 3.10 3.11 3.12 3.13 3.14; do
     wheel=$(wheel_for $version)
