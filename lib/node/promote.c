@@ -81,6 +81,16 @@ static enum pc_metric failure_of(enum pc_disk_result result)
     }
 }
 
+/* Its bytes did not come. What the machine is short of now (memory, open
+ * files, room in the queue) is no word about the value. */
+static void fail(struct promotion *p, enum pc_disk_result result)
+{
+    bool busy = result == PC_DISK_QUEUE_FULL || result == PC_DISK_NO_MEMORY;
+    pc_metrics_add(&p->tier->node->metrics,
+                   busy ? PC_METRIC_PROMOTE_NO_ROOM : failure_of(result), 1);
+    end(p, busy ? PEERCACHE_AGAIN : PEERCACHE_NOT_FOUND, NULL);
+}
+
 /* ---- Reading ------------------------------------------------------------ */
 
 /* The record that was read is still the one that counts: neither removed nor
@@ -124,8 +134,7 @@ static void read_over(struct pc_task *task)
         pc_store_abandon(node->store, &p->reservation);
         /* Whatever became of the record: a put may have brought the value. */
         if (!is_there(p)) {
-            pc_metrics_add(&node->metrics, failure_of(p->result), 1);
-            end(p, PEERCACHE_NOT_FOUND, NULL);
+            fail(p, p->result);
         }
     }
     pump(tier);
@@ -179,13 +188,9 @@ static bool start(struct promotion *p)
     tier->n_reading--;
     tier->reading_bytes -= p->from.length;
     pc_store_abandon(node->store, &p->reservation);
-    bool busy = result == PC_DISK_QUEUE_FULL || result == PC_DISK_NO_MEMORY;
-    if (is_there(p)) {
-        return true;
+    if (!is_there(p)) {
+        fail(p, result);
     }
-    pc_metrics_add(&node->metrics,
-                   busy ? PC_METRIC_PROMOTE_NO_ROOM : failure_of(result), 1);
-    end(p, busy ? PEERCACHE_AGAIN : PEERCACHE_NOT_FOUND, NULL);
     return true;
 }
 

@@ -584,9 +584,17 @@ void pc_tier_clear(struct peercache_node *node, struct pc_tier_fence *fence)
 
 void pc_tier_clear_over(struct peercache_node *node)
 {
-    if (node->tier != NULL) {
-        node->tier->n_clearing--;
+    struct pc_tier *tier = node->tier;
+    if (tier == NULL || --tier->n_clearing > 0 || is_closing(tier)) {
+        return;
     }
+    /* What left the pool meanwhile got no record, and stays on disk if the
+     * clear did not come to its end: it is announced now. */
+    tier->cursor = 0;
+    tier->last_pass = false;
+    tier->announced = false;
+    pc_engine_timer_start(&node->engine, &tier->timer,
+                          pc_engine_now(&node->engine) + ANNOUNCE_EVERY_NS);
 }
 
 /* ---- Life ---------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 
 #include "cluster.h"
 #include "cluster_value.h"
+#include "disk/disk_int.h"
 #include "history.h"
 
 #include <errno.h>
@@ -566,6 +567,37 @@ static void what_a_disk_gives_up_is_no_duty_any_more(void **state)
     end(c); /* The history with it. */
 }
 
+/* While a clear runs, what leaves the pool gets no record: the clear ends
+ * without having emptied the disk. */
+static void what_a_clear_did_not_reach_is_found_again(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(647, 2, small_pool);
+    struct peercache_node *node = c->nodes[0].node;
+    put_some(c, 0, 400, 8);
+    assert_true(is_in_pool(c, 0, "m400"));
+    c->acting = 0;
+    assert_true(pc_tier_clear_begin(node));
+    c->acting = -1;
+    put_some(c, 0, 500, 240);
+    cluster_run(c, PC_S);
+    assert_false(is_in_pool(c, 0, "m400"));
+    struct pc_disk_place place;
+    assert_true(pc_tier_find(node, cluster_digest(c, 0, "m400"), &place));
+    assert_int_equal(place.tag, 0); /* No owner knows of it. */
+    c->acting = 0;
+    pc_tier_clear_over(node);
+    c->acting = -1;
+    c->wants[0] = true;
+    cluster_run(c, PC_S);
+    assert_true(node->tier->announced);
+    for (unsigned k = 0; k < 8; k++) {
+        assert_int_equal(cluster_do(c, 1, PC_VERB_EXISTS, words_of(400 + k, 1)),
+                         PEERCACHE_OK);
+    }
+    end(c);
+}
+
 /* It is read from the disk while a clear, which has seen all of the pool, has
  * not emptied the disk yet. */
 static void what_is_promoted_while_a_clear_runs_does_not_stay(void **state)
@@ -778,6 +810,46 @@ static void a_broken_disk_leaves_the_pool_at_work(void **state)
     }
 }
 
+/* What the machine is short of for a moment is no word about the value. */
+static void without_open_files_a_disk_is_busy_and_keeps_its_values(void **state)
+{
+    (void)state;
+    struct cluster *c = start_and_evict(674, 2, small_pool);
+    cluster_kill(c, 0);
+    cluster_restart(c, 0);
+    cluster_settle(c, 60 * PC_S);
+    cluster_run(c, PC_S);
+    struct mem_disk *disk = c->nodes[0].disk;
+    struct pc_disk *inside = c->nodes[0].node->tier->disk;
+    inside->params.max_files = 0;
+    pc_disk_limit_files(inside);
+    mem_disk_fail(disk, MEM_DISK_OPEN, EMFILE, 0, UINT64_MAX);
+    for (int i = 0; i < 2; i++) {
+        struct cluster_call call = {.node = i,
+                                    .verb = PC_VERB_GET,
+                                    .words = "m0",
+                                    .timeout_ns = 300 * PC_MS};
+        uint64_t n = mem_disk_n_calls(disk, MEM_DISK_OPEN);
+        uint64_t n_busy = cluster_metric(c, 0, PC_METRIC_PROMOTE_NO_ROOM);
+        struct cluster_op *op = cluster_begin(c, &call);
+        cluster_wait(op);
+        assert_int_not_equal(op->result, PEERCACHE_OK);
+        assert_true(cluster_metric(c, 0, PC_METRIC_PROMOTE_NO_ROOM) > n_busy);
+        /* Nor is it asked again and again without a rest. */
+        assert_true(mem_disk_n_calls(disk, MEM_DISK_OPEN) - n < 100);
+    }
+    assert_int_equal(cluster_metric(c, 1, PC_METRIC_LATE_DISK), 1);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_PROMOTE_GONE), 0);
+    struct cluster_op *late = cluster_begin_verb(c, 1, PC_VERB_GET, "m1");
+    cluster_run(c, 100 * PC_MS);
+    assert_false(late->ended);
+    mem_disk_fail(disk, MEM_DISK_OPEN, EMFILE, 0, 0);
+    cluster_wait(late);
+    assert_int_equal(late->result, PEERCACHE_OK);
+    assert_from(c, 0, "m0", PEERCACHE_FROM_DISK);
+    end(c);
+}
+
 static uint64_t time_of_puts(uint64_t seed, bool disk, uint64_t turn_ns)
 {
     struct cluster *c = cluster_create(seed);
@@ -983,11 +1055,14 @@ int main(void)
             a_busy_disk_is_a_miss_though_a_peer_has_another_length),
         cmocka_unit_test(what_a_disk_gives_up_is_no_duty_any_more),
         cmocka_unit_test(what_is_promoted_while_a_clear_runs_does_not_stay),
+        cmocka_unit_test(what_a_clear_did_not_reach_is_found_again),
         cmocka_unit_test(too_many_requests_for_a_disk_are_busy_and_not_down),
         cmocka_unit_test(what_was_cleared_stays_cleared),
         cmocka_unit_test(a_replaced_value_never_comes_back),
         cmocka_unit_test(flipped_bits_are_misses),
         cmocka_unit_test(a_broken_disk_leaves_the_pool_at_work),
+        cmocka_unit_test(
+            without_open_files_a_disk_is_busy_and_keeps_its_values),
         cmocka_unit_test(a_put_does_not_wait_for_a_slow_disk),
         cmocka_unit_test(a_slow_disk_is_waited_for_but_not_beyond_the_deadline),
         cmocka_unit_test(what_has_come_is_not_lost_to_what_does_not_come),
