@@ -378,7 +378,7 @@ static void give_up(struct peercache_op *op, uint32_t i)
         /* Which promises untouched pieces; and that nobody has our length,
          * while a busy disk has it. */
         miss = PC_MISS_SIZE;
-    } else if ((flags & PC_ITEM_NO_PATH) != 0) {
+    } else if ((flags & (PC_ITEM_NO_PATH | PC_ITEM_BUSY)) == PC_ITEM_NO_PATH) {
         miss = PC_MISS_NO_PATH;
     } else if ((flags & PC_ITEM_PEER_DOWN) != 0) {
         miss = PC_MISS_PEER_DOWN;

@@ -528,6 +528,39 @@ static void a_busy_disk_is_a_miss_though_a_peer_has_another_length(void **state)
     end(c);
 }
 
+/* Nor is a peer that has the value, and that a forced mode cannot read. */
+static void a_busy_disk_is_a_miss_though_a_peer_without_a_way_has_it(
+    void **state)
+{
+    (void)state;
+    char settings[128];
+    (void)snprintf(settings, sizeof(settings), "%s read_mode=mapped",
+                   small_pool);
+    struct cluster *c = start_and_evict(706, 2, settings);
+    struct pc_store *store = c->nodes[0].node->store;
+    static struct pc_reservation reserved[RESERVED_MAX];
+    size_t n = 0;
+    cluster_cut(c, 0, 1); /* It stores the value itself. */
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, "m0"), PEERCACHE_OK);
+    cluster_heal_all(c);
+    cluster_run(c, 5 * PC_S);
+    assert_true(is_in_pool(c, 1, "m0"));
+    while (n < RESERVED_MAX &&
+           pc_store_reserve(store, (struct pc_digest){n, 706}, 8192,
+                            &reserved[n]) == PEERCACHE_OK) {
+        n++;
+    }
+    assert_true(n > 100 && n < RESERVED_MAX);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "m0"), PEERCACHE_NOT_FOUND);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_BUSY), 1);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_NO_PATH), 0);
+    for (size_t i = 0; i < n; i++) {
+        pc_store_abandon(store, &reserved[i]);
+    }
+    assert_from(c, 0, "m0", PEERCACHE_FROM_DISK);
+    end(c);
+}
+
 /* The value's segment was the oldest and is reclaimed: from then on nobody has
  * to find it, also if it comes back by a put that has not ended yet. */
 static void what_a_disk_gives_up_is_no_duty_any_more(void **state)
@@ -1053,6 +1086,8 @@ int main(void)
         cmocka_unit_test(a_put_that_overtakes_a_failing_read_is_found),
         cmocka_unit_test(
             a_busy_disk_is_a_miss_though_a_peer_has_another_length),
+        cmocka_unit_test(
+            a_busy_disk_is_a_miss_though_a_peer_without_a_way_has_it),
         cmocka_unit_test(what_a_disk_gives_up_is_no_duty_any_more),
         cmocka_unit_test(what_is_promoted_while_a_clear_runs_does_not_stay),
         cmocka_unit_test(what_a_clear_did_not_reach_is_found_again),
