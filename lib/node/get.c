@@ -373,17 +373,16 @@ static void give_up(struct peercache_op *op, uint32_t i)
     enum pc_miss miss = PC_MISS_NOT_FOUND;
     if ((flags & PC_ITEM_CORRUPT) != 0) {
         miss = PC_MISS_CORRUPT;
+    } else if ((flags & PC_ITEM_BUSY) != 0) {
+        miss = PC_MISS_BUSY; /* It has the value, whatever the others do. */
     } else if ((flags & PC_ITEM_OTHER_SIZE) != 0 &&
-               (flags & (PC_ITEM_TOUCHED | PC_ITEM_BUSY)) == 0) {
-        /* Which promises untouched pieces; and that nobody has our length,
-         * while a busy disk has it. */
+               (flags & PC_ITEM_TOUCHED) == 0) {
+        /* Which promises untouched pieces; and that nobody has our length. */
         miss = PC_MISS_SIZE;
-    } else if ((flags & (PC_ITEM_NO_PATH | PC_ITEM_BUSY)) == PC_ITEM_NO_PATH) {
+    } else if ((flags & PC_ITEM_NO_PATH) != 0) {
         miss = PC_MISS_NO_PATH;
     } else if ((flags & PC_ITEM_PEER_DOWN) != 0) {
         miss = PC_MISS_PEER_DOWN;
-    } else if ((flags & PC_ITEM_BUSY) != 0) {
-        miss = PC_MISS_BUSY;
     } else if ((flags & PC_ITEM_STALE) != 0) {
         miss = PC_MISS_STALE;
     }

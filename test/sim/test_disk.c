@@ -528,15 +528,15 @@ static void a_busy_disk_is_a_miss_though_a_peer_has_another_length(void **state)
     end(c);
 }
 
-/* Nor is a peer that has the value, and that a forced mode cannot read. */
-static void a_busy_disk_is_a_miss_though_a_peer_without_a_way_has_it(
-    void **state)
+/* Node 0 has m0 on its disk, which is busy; node 1 has it in memory. A get of
+ * node 0, whose way to node 1 is cut, or else not allowed. */
+static void miss_beside_a_busy_disk(unsigned seed, const char *mode,
+                                    bool is_cut)
 {
-    (void)state;
     char settings[128];
-    (void)snprintf(settings, sizeof(settings), "%s read_mode=mapped",
-                   small_pool);
-    struct cluster *c = start_and_evict(706, 2, settings);
+    (void)snprintf(settings, sizeof(settings), "%s read_mode=%s", small_pool,
+                   mode);
+    struct cluster *c = start_and_evict(seed, 2, settings);
     struct pc_store *store = c->nodes[0].node->store;
     static struct pc_reservation reserved[RESERVED_MAX];
     size_t n = 0;
@@ -551,14 +551,34 @@ static void a_busy_disk_is_a_miss_though_a_peer_without_a_way_has_it(
         n++;
     }
     assert_true(n > 100 && n < RESERVED_MAX);
+    if (is_cut) {
+        cluster_cut(c, 0, 1);
+    }
     assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "m0"), PEERCACHE_NOT_FOUND);
     assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_BUSY), 1);
     assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_NO_PATH), 0);
+    assert_int_equal(cluster_metric(c, 0, PC_METRIC_MISS_PEER_DOWN), 0);
+    cluster_heal_all(c);
     for (size_t i = 0; i < n; i++) {
         pc_store_abandon(store, &reserved[i]);
     }
     assert_from(c, 0, "m0", PEERCACHE_FROM_DISK);
     end(c);
+}
+
+/* Nor is a peer that has the value, and that a forced mode cannot read, */
+static void a_busy_disk_is_a_miss_though_a_peer_without_a_way_has_it(
+    void **state)
+{
+    (void)state;
+    miss_beside_a_busy_disk(706, "mapped", false);
+}
+
+/* nor one that does not answer. */
+static void a_busy_disk_is_a_miss_though_a_silent_peer_has_it(void **state)
+{
+    (void)state;
+    miss_beside_a_busy_disk(707, "served", true);
 }
 
 /* The value's segment was the oldest and is reclaimed: from then on nobody has
@@ -1088,6 +1108,7 @@ int main(void)
             a_busy_disk_is_a_miss_though_a_peer_has_another_length),
         cmocka_unit_test(
             a_busy_disk_is_a_miss_though_a_peer_without_a_way_has_it),
+        cmocka_unit_test(a_busy_disk_is_a_miss_though_a_silent_peer_has_it),
         cmocka_unit_test(what_a_disk_gives_up_is_no_duty_any_more),
         cmocka_unit_test(what_is_promoted_while_a_clear_runs_does_not_stay),
         cmocka_unit_test(what_a_clear_did_not_reach_is_found_again),
