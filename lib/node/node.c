@@ -453,17 +453,15 @@ static peercache_status_t open_fabric(struct peercache_node *node,
         .strict = strict,
         .rdma_port = is_given(config, "ib_port") ? (unsigned)s->ib_port : 0,
         .gid_index = is_given(config, "gid_index") ? (int)s->gid_index + 1 : 0,
-        .shm = s->read_mode == PC_READ_MODE_AUTO ||
-               s->read_mode == PC_READ_MODE_MAPPED,
+        /* In every read mode: its neighbours may still map its pool. */
+        .shm = true,
+        .huge = s->huge_pages,
         .ucx_tcp = s->ucx_tcp[0] != '\0' ? s->ucx_tcp : NULL,
         .world = env != NULL ? env->fabric_world : NULL,
         .arg = &node->peers,
         .attached = pc_paths_attached,
         .peer_failed = pc_paths_failed,
     };
-    /* A node that reads in another way still lets neighbours map its pool. */
-    params.shm = true;
-    params.huge = s->huge_pages;
     node->fabric_ops = env != NULL ? env->fabric_ops : NULL;
     if (env == NULL &&
         pc_fabric_load(NULL, &node->fabric_ops) != PEERCACHE_OK) {
