@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define REMOVES_MAX 65536u /* Tombstones that wait to be written. */
+#define REMOVES_MAX 65536u /* Somebody waits for their tombstones. */
 #define SLICE       4096u  /* Entries looked at while the lock is held. */
 #define AT_ONCE     128u   /* Places handed out from one slice. */
 
@@ -322,14 +322,33 @@ enum pc_disk_result pc_disk_write(struct pc_disk *disk,
 
 /* ---- Remove ------------------------------------------------------------- */
 
+void pc_disk_hide(struct pc_disk *disk, struct pc_digest digest)
+{
+    disk->unsure = true;
+    uint32_t id = pc_disk_index_first(&disk->index, digest);
+    while (id != PC_DISK_NONE) {
+        uint32_t next = pc_disk_index_next(&disk->index, id);
+        struct pc_disk_item *item = pc_disk_index_item(&disk->index, id);
+        if (item->state != PC_DISK_MARK) {
+            pc_disk_drop(disk, id);
+        }
+        id = next;
+    }
+}
+
 /* From now on nobody finds the digest; the mark says so until the tombstone has
- * its place. */
+ * its place. Who is told of the end can be told of a full queue as well; the
+ * others have nobody who would try again. */
 static enum pc_disk_result queue_remove(struct pc_disk *disk,
                                         struct pc_disk_request *request)
 {
     enum pc_disk_result result = refusal(disk);
-    if (result != PC_DISK_OK || disk->n_removes == REMOVES_MAX) {
-        return result != PC_DISK_OK ? result : PC_DISK_QUEUE_FULL;
+    bool told = request->written != NULL;
+    if (result != PC_DISK_OK) {
+        return result;
+    }
+    if (told && disk->n_told_removes == REMOVES_MAX) {
+        return PC_DISK_QUEUE_FULL;
     }
     request->item = pc_disk_index_add(&disk->index, request->digest);
     if (request->item == PC_DISK_NONE) {
@@ -339,7 +358,7 @@ static enum pc_disk_result queue_remove(struct pc_disk *disk,
     item->state = PC_DISK_MARK;
     item->segment = UINT16_MAX; /* None. */
     request->epoch = disk->epoch;
-    disk->n_removes++;
+    disk->n_told_removes += told ? 1 : 0;
     pc_list_push_back(&disk->writes, &request->link);
     (void)pthread_cond_signal(&disk->work);
     return PC_DISK_OK;
@@ -349,15 +368,18 @@ enum pc_disk_result pc_disk_remove(struct pc_disk *disk,
                                    struct pc_digest digest,
                                    pc_disk_write_fn done, void *arg)
 {
+    enum pc_disk_result result = PC_DISK_NO_MEMORY;
     struct pc_disk_request *request =
         make_request(PC_DISK_REQUEST_REMOVE, digest, NULL, 0, NULL, 0);
-    if (request == NULL) {
-        return PC_DISK_NO_MEMORY;
-    }
-    request->written = done;
-    request->arg = arg;
     pc_disk_lock(disk);
-    enum pc_disk_result result = queue_remove(disk, request);
+    if (request != NULL) {
+        request->written = done;
+        request->arg = arg;
+        result = queue_remove(disk, request);
+    }
+    if (result == PC_DISK_NO_MEMORY && done == NULL) {
+        pc_disk_hide(disk, digest); /* Better than nothing. */
+    }
     pc_disk_unlock(disk);
     if (result != PC_DISK_OK) {
         pc_free(request);

@@ -228,7 +228,12 @@ size_t pc_disk_list(struct pc_disk *disk, uint64_t *cursor,
  * over a restart (OK), or when there was nothing to remove (ABSENT), or with
  * what went wrong: then it may come back at the next start. The result of the
  * call: OK, or QUEUE_FULL, LOST, CLOSED, NO_MEMORY: not removed, done is not
- * called. A write that is queued later is not touched. done may be NULL.
+ * called. A write that is queued later is not touched.
+ *
+ * done NULL: nobody could be told of a full queue, so it never is. Only for
+ * what lookup has just shown, or what the caller has queued itself: then there
+ * are never more of these than records and queued writes. NO_MEMORY: not found
+ * any more, but there will be no tombstone.
  */
 enum pc_disk_result pc_disk_remove(struct pc_disk *disk,
                                    struct pc_digest digest,

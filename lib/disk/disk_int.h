@@ -144,7 +144,8 @@ struct pc_disk
     uint32_t n_calling; /* Threads that call done functions. */
 
     struct pc_list reads, writes; /* Requests that nobody works on. */
-    uint32_t n_reads, n_removes;
+    uint32_t n_reads;
+    uint32_t n_told_removes; /* Those with a done function. */
     uint64_t queued_bytes;
     uint64_t epoch;
     struct pc_list busy;   /* Workers. */
@@ -219,6 +220,9 @@ struct pc_disk_segment *pc_disk_segment_of(const struct pc_disk *disk,
 uint32_t pc_disk_find(const struct pc_disk *disk, struct pc_digest digest);
 /* Take an entry out and its counts with it. */
 void pc_disk_drop(struct pc_disk *disk, uint32_t id);
+/* Without a tombstone: not found again until the next start, and a later remove
+ * of it writes one. */
+void pc_disk_hide(struct pc_disk *disk, struct pc_digest digest);
 /* A record has become readable (or a tombstone true): what is older goes. */
 void pc_disk_settle(struct pc_disk *disk, uint32_t id);
 bool pc_disk_is_later(const struct pc_disk *disk, const struct pc_disk_item *a,

@@ -111,8 +111,9 @@ static void uncount(struct pc_disk *disk, const struct pc_disk_request *request)
         if (request->result != PC_DISK_OK) {
             pc_disk_count_dropped(disk, request->result);
         }
-    } else if (request->kind == PC_DISK_REQUEST_REMOVE) {
-        disk->n_removes--;
+    } else if (request->kind == PC_DISK_REQUEST_REMOVE &&
+               request->written != NULL) {
+        disk->n_told_removes--;
     }
 }
 
@@ -125,17 +126,8 @@ static void refuse(struct pc_disk *disk, struct pc_disk_request *request,
         request->result != PC_DISK_ABSENT) {
         /* Not found again until the next start, whatever the disk says; a
          * second try must not be told that there is nothing. */
-        disk->unsure = true;
         pc_disk_drop(disk, request->item);
-        uint32_t id = pc_disk_index_first(&disk->index, request->digest);
-        while (id != PC_DISK_NONE) {
-            uint32_t next = pc_disk_index_next(&disk->index, id);
-            struct pc_disk_item *item = pc_disk_index_item(&disk->index, id);
-            if (item->state != PC_DISK_MARK) {
-                pc_disk_drop(disk, id);
-            }
-            id = next;
-        }
+        pc_disk_hide(disk, request->digest);
     }
     uncount(disk, request);
     pc_list_remove(&request->link);

@@ -104,6 +104,18 @@ static void go_on(struct pc_timer *timer, uint64_t now_ns)
     sweep(PC_CONTAINER_OF(timer, struct pc_clear, next));
 }
 
+/* What is pinned is told to be gone when its last pin goes, perhaps that of a
+ * write to a slow disk: too late for who waits for this clear, as in
+ * pc_pool_remove. */
+static void sweep_pool(struct pc_clear *clear)
+{
+    struct pc_cleared cleared;
+    clear->swept = !pc_store_clear(clear->node->store, &clear->sweep, &cleared);
+    for (size_t i = 0; i < cleared.n_pinned; i++) {
+        pc_publish_retract(clear->node, &cleared.pinned[i]);
+    }
+}
+
 static void sweep(struct pc_clear *clear)
 {
     struct peercache_node *node = clear->node;
@@ -115,7 +127,7 @@ static void sweep(struct pc_clear *clear)
         clear->holds_disk = pc_tier_clear_begin(node);
     }
     for (int i = 0; i < STEPS_PER_TURN && !clear->swept; i++) {
-        clear->swept = !pc_store_clear(node->store, &clear->sweep);
+        sweep_pool(clear);
     }
     if (clear->swept && !clear->disk_swept) {
         clear->disk_swept =

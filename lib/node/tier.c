@@ -93,6 +93,18 @@ void pc_tier_unpinned(struct pc_tier *tier, uint64_t bytes)
 
 /* ---- Writing ------------------------------------------------------------ */
 
+/* What is or will be on disk, and must not be found again. The queue is never
+ * full for this; what else keeps it from its tombstone keeps it from every
+ * lookup too, until the next start. */
+static void forget(struct pc_tier *tier, struct pc_digest digest)
+{
+    enum pc_disk_result result = pc_disk_remove(tier->disk, digest, NULL, NULL);
+    if (result == PC_DISK_NO_MEMORY) {
+        PC_WARN("disk", "no memory to remove a value for good: it may be back "
+                        "after a restart");
+    }
+}
+
 struct write
 {
     struct pc_tier *tier;
@@ -167,7 +179,7 @@ static void start_write(struct pc_tier *tier, struct write *write)
     struct pc_place now;
     if (!pc_store_find(tier->node->store, digest, false, &now) ||
         now.generation != generation) {
-        (void)pc_disk_remove(tier->disk, digest, NULL, NULL);
+        forget(tier, digest);
     }
 }
 
@@ -296,7 +308,7 @@ static void drop_other(struct peercache_node *node,
     if (pc_disk_lookup(node->tier->disk, place->digest, &disk) &&
         !is_same(&disk, place)) {
         pc_metrics_add(&node->metrics, PC_METRIC_DISK_SUPERSEDED, 1);
-        (void)pc_disk_remove(node->tier->disk, place->digest, NULL, NULL);
+        forget(node->tier, place->digest);
     }
 }
 
@@ -492,6 +504,13 @@ static void tombstone(void *arg, enum pc_disk_result result)
     fence_leave(fence);
 }
 
+/* Nobody waits for it: who removes without a fence has said so already. */
+static void not_confirmed(void *arg, enum pc_disk_result result)
+{
+    (void)arg;
+    (void)result;
+}
+
 struct pc_tier_fence *pc_tier_fence_begin(struct peercache_node *node)
 {
     struct pc_tier_fence *fence = node->tier != NULL && !is_closing(node->tier)
@@ -530,7 +549,7 @@ bool pc_tier_remove(struct peercache_node *node, struct pc_digest digest,
         pc_publish_retract(node, &place);
     }
     if (fence == NULL) {
-        (void)pc_disk_remove(node->tier->disk, digest, NULL, NULL);
+        (void)pc_disk_remove(node->tier->disk, digest, not_confirmed, NULL);
         return there;
     }
     /* relaxed: it is not over while we are in it. */

@@ -4,12 +4,7 @@
 
 /* Values evicted while the lock is held once, and pinned ones passed over;
  * slots looked at and values given up by one step of a clear. */
-enum {
-    EVICT_BATCH = 2,
-    MAX_PINNED = 1024,
-    CLEAR_LOOKS = 1024,
-    CLEAR_BATCH = 64
-};
+enum { EVICT_BATCH = 2, MAX_PINNED = 1024, CLEAR_LOOKS = 1024 };
 
 void pc_leaving_init(struct pc_leaving *leaving)
 {
@@ -183,11 +178,11 @@ bool pc_store_remove(struct pc_store *store, struct pc_digest digest)
 
 /* Locked. By id: a value neither moves nor comes back while we walk. */
 static bool clear_some(struct pc_store *store, struct pc_sweep *sweep,
-                       struct pc_leaving *leaving)
+                       struct pc_leaving *leaving, struct pc_cleared *cleared)
 {
     size_t end = (size_t)store->slots.n_chunks * PC_SLOT_CHUNK;
     size_t n = 0;
-    for (int i = 0; i < CLEAR_LOOKS && n < CLEAR_BATCH; i++) {
+    for (int i = 0; i < CLEAR_LOOKS && n < PC_CLEAR_BATCH; i++) {
         if (sweep->at >= end) {
             break;
         }
@@ -199,7 +194,12 @@ static bool clear_some(struct pc_store *store, struct pc_sweep *sweep,
         sweep->at++;
         if (pc_slot_state(slot) == PC_SLOT_SEALED &&
             pc_store_place(slot).generation < sweep->before) {
+            struct pc_place place = pc_store_place(slot);
+            size_t n_left = leaving->n;
             give_up(store, slot, leaving);
+            if (leaving->n == n_left) {
+                cleared->pinned[cleared->n_pinned++] = place;
+            }
             n++;
         }
     }
@@ -207,9 +207,11 @@ static bool clear_some(struct pc_store *store, struct pc_sweep *sweep,
     return sweep->at < end;
 }
 
-bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep)
+bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep,
+                    struct pc_cleared *cleared_p)
 {
     struct pc_leaving leaving;
+    cleared_p->n_pinned = 0;
     pc_leaving_init(&leaving);
     pc_store_lock(store);
     if (sweep->before == 0) {
@@ -217,7 +219,7 @@ bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep)
         sweep->before =
             atomic_load_explicit(&store->next_generation, memory_order_relaxed);
     }
-    bool more = clear_some(store, sweep, &leaving);
+    bool more = clear_some(store, sweep, &leaving, cleared_p);
     pc_store_unlock(store);
     pc_leaving_finish(store, &leaving);
     return more;

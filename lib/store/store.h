@@ -160,10 +160,19 @@ struct pc_sweep
     uint64_t before; /* Values sealed later stay. */
     uint64_t n_gone; /* Values given up. */
 };
+/* Those of one step that are pinned, so that they are told to be gone only
+ * later. */
+enum { PC_CLEAR_BATCH = 64 };
+struct pc_cleared
+{
+    size_t n_pinned;
+    struct pc_place pinned[PC_CLEAR_BATCH];
+};
 /* Give up some more of the values that were sealed when the sweep began
  * (pinned: as soon as they are not); false at the end. Bounded: returns
  * without finding any where there are few. */
-bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep);
+bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep,
+                    struct pc_cleared *cleared_p);
 /* Whether less is free than the margin asks for: eviction goes on until then.
  */
 bool pc_store_wants_eviction(const struct pc_store *store);

@@ -314,6 +314,21 @@ static void clearing_done(struct pc_clear *clear)
     PC_CONTAINER_OF(clear, struct clearing, clear)->over = true;
 }
 
+/* No node's part of the directory has one of m0 .. */
+static void assert_no_records(struct cluster *c, int n_nodes, unsigned n)
+{
+    struct pc_record record;
+    for (unsigned k = 0; k < n; k++) {
+        for (int i = 0; i < n_nodes; i++) {
+            assert_int_equal(
+                pc_shard_lookup(c->nodes[i].node->shard,
+                                cluster_digest(c, i, words_of(k, 1)), &record,
+                                1),
+                0);
+        }
+    }
+}
+
 /* It is pinned for the write until long after the remove. */
 static void a_remove_is_confirmed_after_its_retract_while_a_write_waits(
     void **state)
@@ -332,16 +347,7 @@ static void a_remove_is_confirmed_after_its_retract_while_a_write_waits(
             cluster_begin_verb(c, from, PC_VERB_REMOVE, words_of(0, 8));
         cluster_wait(op);
         assert_int_equal(op->result, PEERCACHE_OK);
-        for (unsigned k = 0; k < 8; k++) {
-            for (int i = 0; i < 3; i++) {
-                struct pc_record record;
-                assert_int_equal(
-                    pc_shard_lookup(c->nodes[i].node->shard,
-                                    cluster_digest(c, i, words_of(k, 1)),
-                                    &record, 1),
-                    0);
-            }
-        }
+        assert_no_records(c, 3, 8);
         cluster_run(c, PC_S);
         end(c);
     }
@@ -357,6 +363,60 @@ static void start_clearing(struct cluster *c, struct clearing *clearing)
     pc_clear_start(&clearing->clear);
     c->acting = -1;
     c->wants[0] = true;
+}
+
+static void wait_cleared(struct cluster *c, struct clearing *clearing)
+{
+    for (unsigned k = 0; k < 40000 && !clearing->over; k++) {
+        cluster_run(c, 100 * PC_US);
+    }
+    assert_true(clearing->over);
+    assert_int_equal(clearing->clear.status, PEERCACHE_OK);
+}
+
+/* As by a write that hangs in the kernel while all else goes on. */
+static void a_clear_ends_after_the_retracts_of_what_is_still_pinned(
+    void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(659);
+    struct clearing clearing = {0};
+    struct pc_pin pins[8];
+    struct pc_place place;
+    cluster_add_disk(c, 0);
+    cluster_start_all(c, 3, small_pool);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, words_of(0, 8)),
+                     PEERCACHE_OK);
+    struct pc_store *store = c->nodes[0].node->store;
+    for (unsigned k = 0; k < 8; k++) {
+        struct pc_digest digest = cluster_digest(c, 0, words_of(k, 1));
+        assert_true(pc_store_find(store, digest, false, &place));
+        assert_true(pc_store_hold(store, digest, place.generation, &pins[k]));
+    }
+    start_clearing(c, &clearing);
+    wait_cleared(c, &clearing);
+    assert_no_records(c, 3, 8);
+    for (int i = 0; i < 3; i++) {
+        for (unsigned k = 0; k < 8; k++) {
+            const char *word = words_of(k, 1);
+            assert_int_equal(cluster_do(c, i, PC_VERB_EXISTS, word),
+                             PEERCACHE_NOT_FOUND);
+            assert_int_equal(cluster_do(c, i, PC_VERB_GET, word),
+                             PEERCACHE_NOT_FOUND);
+        }
+    }
+    /* What is put while they are pinned has its own records. */
+    assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, words_of(0, 8)),
+                     PEERCACHE_OK);
+    for (unsigned k = 0; k < 8; k++) {
+        pc_store_unpin(store, &pins[k]);
+    }
+    cluster_run(c, PC_S);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(cluster_do(c, i, PC_VERB_GET, words_of(0, 8)),
+                         PEERCACHE_OK);
+    }
+    end(c);
 }
 
 /* The first one's end opens the disk for nobody while the second is at it. */
@@ -738,18 +798,9 @@ static void what_was_cleared_stays_cleared(void **state)
 {
     (void)state;
     struct cluster *c = start_and_evict(645, 2, small_pool);
-    struct clearing clearing = {
-        .clear = {.node = c->nodes[0].node, .done = clearing_done}};
-    clearing.clear.deadline_ns = c->nodes[0].node->engine.now_ns + 5 * PC_S;
-    c->acting = 0;
-    pc_clear_start(&clearing.clear);
-    c->acting = -1;
-    c->wants[0] = true;
-    for (unsigned k = 0; k < 4000 && !clearing.over; k++) {
-        cluster_run(c, PC_MS);
-    }
-    assert_true(clearing.over);
-    assert_int_equal(clearing.clear.status, PEERCACHE_OK);
+    struct clearing clearing = {0};
+    start_clearing(c, &clearing);
+    wait_cleared(c, &clearing);
     for (unsigned k = 0; k < 8; k++) {
         assert_int_equal(cluster_do(c, 1, PC_VERB_GET, words_of(k, 1)),
                          PEERCACHE_NOT_FOUND);
@@ -799,6 +850,63 @@ static void a_replaced_value_never_comes_back(void **state)
         }
         end(c);
     }
+}
+
+static void nobody_asks(void *arg, enum pc_disk_result result)
+{
+    (void)arg;
+    (void)result;
+}
+
+/* Its queue takes no more removes that somebody waits for. */
+static void fill_with_removes(struct pc_tier *tier, uint64_t until_ns)
+{
+    struct pc_digest digest = {1, 1};
+    tier->next_turn_ns = until_ns;
+    while (pc_disk_remove(tier->disk, digest, nobody_asks, NULL) ==
+           PC_DISK_OK) {
+        digest.lo++;
+    }
+}
+
+/* Where nothing is written before it is evicted, only a tombstone keeps what
+ * was replaced from coming back. */
+static void a_full_queue_of_removes_brings_no_replaced_value_back(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(652);
+    cluster_add_disk(c, 0);
+    cluster_defaults(c, small_pool);
+    cluster_start(c, 0, 0, "disk_policy=evict");
+    cluster_start(c, 1, 1, "");
+    cluster_settle(c, 30 * PC_S);
+    put_some(c, 0, 0, 8);
+    put_some(c, 0, 100, 240);
+    cluster_run(c, PC_S);
+    assert_false(is_in_pool(c, 0, "m0"));
+    assert_int_equal(cluster_do(c, 1, PC_VERB_EXISTS, "m0 m1"), PEERCACHE_OK);
+    fill_with_removes(c->nodes[0].node->tier, cluster_now(c) + 100 * PC_MS);
+    struct cluster_call call = {
+        .node = 0, .verb = PC_VERB_PUT, .words = "m0 m1", .version = 1};
+    struct cluster_op *op = cluster_begin(c, &call);
+    cluster_wait(op);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    assert_true(cluster_now(c) < c->nodes[0].node->tier->next_turn_ns);
+    cluster_run(c, PC_S);
+    cluster_kill(c, 0);
+    cluster_restart(c, 0);
+    cluster_settle(c, 60 * PC_S);
+    cluster_run(c, 2 * PC_S);
+    for (int i = 0; i < 2; i++) {
+        /* Version 1 was in memory only. */
+        assert_int_equal(cluster_do(c, i, PC_VERB_GET, "m0"),
+                         PEERCACHE_NOT_FOUND);
+        assert_int_equal(cluster_do(c, i, PC_VERB_GET, "m1"),
+                         PEERCACHE_NOT_FOUND);
+        assert_int_equal(cluster_do(c, i, PC_VERB_GET, words_of(100, 8)),
+                         PEERCACHE_OK);
+    }
+    end(c);
 }
 
 /* Flip a bit in each sector, but for the first of each file. */
@@ -1101,6 +1209,8 @@ int main(void)
         cmocka_unit_test(a_remove_is_confirmed_when_its_tombstone_is_on_disk),
         cmocka_unit_test(
             a_remove_is_confirmed_after_its_retract_while_a_write_waits),
+        cmocka_unit_test(
+            a_clear_ends_after_the_retracts_of_what_is_still_pinned),
         cmocka_unit_test(two_clears_at_once_do_not_disturb_each_other),
         cmocka_unit_test(a_long_queue_of_promotions_takes_many_turns),
         cmocka_unit_test(a_put_that_overtakes_a_failing_read_is_found),
@@ -1115,6 +1225,7 @@ int main(void)
         cmocka_unit_test(too_many_requests_for_a_disk_are_busy_and_not_down),
         cmocka_unit_test(what_was_cleared_stays_cleared),
         cmocka_unit_test(a_replaced_value_never_comes_back),
+        cmocka_unit_test(a_full_queue_of_removes_brings_no_replaced_value_back),
         cmocka_unit_test(flipped_bits_are_misses),
         cmocka_unit_test(a_broken_disk_leaves_the_pool_at_work),
         cmocka_unit_test(

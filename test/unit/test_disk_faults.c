@@ -588,6 +588,47 @@ static void a_remove_that_failed_can_be_tried_again(void **state)
     assert_int_equal(get(w, 2), PC_DISK_OK);
 }
 
+/* Who waits for a tombstone is told that there is no room for it. Who does not
+ * could only lose it: these are bounded by what there is to remove. */
+static void a_full_queue_loses_no_remove_that_nobody_waits_for(void **state)
+{
+    struct world *w = *state;
+    unsigned key = 3;
+    put_many(w, 3);
+    for (unsigned n = 0; n < 65536; n++) {
+        assert_int_equal(pc_disk_remove(w->disk, digest_of(10 + n), on_done, w),
+                         PC_DISK_OK);
+    }
+    assert_int_equal(pc_disk_remove(w->disk, digest_of(1), on_done, w),
+                     PC_DISK_QUEUE_FULL);
+    assert_true(has(w, 1));
+    fill(w->value, key);
+    struct pc_disk_write write = {.digest = digest_of(key),
+                                  .value = w->value,
+                                  .length = LENGTH,
+                                  .checksum = pc_checksum(w->value, LENGTH),
+                                  .done = on_done,
+                                  .arg = w};
+    assert_int_equal(pc_disk_write(w->disk, &write), PC_DISK_OK);
+    assert_int_equal(pc_disk_remove(w->disk, digest_of(key), NULL, NULL),
+                     PC_DISK_OK);
+    assert_int_equal(pc_disk_remove(w->disk, digest_of(0), NULL, NULL),
+                     PC_DISK_OK);
+    assert_false(has(w, 0));
+    turn_all(w);
+    assert_int_equal(pc_disk_remove(w->disk, digest_of(1), on_done, w),
+                     PC_DISK_OK); /* There is room again. */
+    for (unsigned opened = 0; opened < 2; opened++) {
+        turn_all(w);
+        assert_false(has(w, 0));
+        assert_false(has(w, 1));
+        assert_true(has(w, 2));
+        assert_false(has(w, key));
+        close_disk(w);
+        open_disk(w);
+    }
+}
+
 static void a_lower_bound_holds_from_the_start_on(void **state)
 {
     struct world *w = *state;
@@ -784,6 +825,7 @@ int main(void)
         T(scanning_a_segment_brings_nothing_back_that_was_removed),
         T(what_is_removed_unseen_stays_removed),
         T(a_remove_that_failed_can_be_tried_again),
+        T(a_full_queue_loses_no_remove_that_nobody_waits_for),
         T(a_lower_bound_holds_from_the_start_on),
         T(an_old_value_is_not_carried_past_a_newer_one),
         T(a_segment_cut_anywhere_keeps_what_is_whole),

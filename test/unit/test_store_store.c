@@ -243,7 +243,8 @@ static void a_pinned_value_that_is_removed_dies_with_its_last_pin(void **state)
 static size_t clear_store(struct fixture *f)
 {
     struct pc_sweep sweep = {0};
-    while (pc_store_clear(f->store, &sweep)) {
+    struct pc_cleared cleared;
+    while (pc_store_clear(f->store, &sweep, &cleared)) {
     }
     return sweep.n_gone;
 }
@@ -254,6 +255,7 @@ static void a_clear_takes_what_was_sealed_before_it_and_no_more(void **state)
     struct fixture f;
     struct pc_reservation before;
     struct pc_sweep sweep = {0};
+    struct pc_cleared cleared;
     enum { N = 500 };
     set_up(&f, 0);
     add_granules(&f, 800);
@@ -263,7 +265,7 @@ static void a_clear_takes_what_was_sealed_before_it_and_no_more(void **state)
     }
     assert_int_equal(pc_store_reserve(f.store, key(N), 3 * PC_GRANULE, &before),
                      PEERCACHE_OK);
-    assert_true(pc_store_clear(f.store, &sweep));
+    assert_true(pc_store_clear(f.store, &sweep, &cleared));
     assert_in_range(sweep.n_gone, 1, N - 1);
     /* Meanwhile: a new value, a newer one of a key that is not yet gone, and
      * the end of a writing that had begun before. */
@@ -272,7 +274,7 @@ static void a_clear_takes_what_was_sealed_before_it_and_no_more(void **state)
     put(&f, N - 1, 70);
     struct pc_pin pin = seal(&f, &before);
     pc_store_unpin(f.store, &pin);
-    while (pc_store_clear(f.store, &sweep)) {
+    while (pc_store_clear(f.store, &sweep, &cleared)) {
     }
     for (uint64_t i = 0; i < N - 1; i++) {
         assert_false(has(&f, i));
@@ -300,9 +302,16 @@ static void a_clear_leaves_pinned_bytes_to_their_readers(void **state)
     put(&f, 1, 6000);
     put(&f, 2, 100);
     assert_true(pc_store_pin(f.store, key(1), &pin));
-    assert_int_equal(clear_store(&f), 2);
+    struct pc_sweep sweep = {0};
+    struct pc_cleared cleared;
+    assert_false(pc_store_clear(f.store, &sweep, &cleared));
+    assert_int_equal(sweep.n_gone, 2);
     assert_false(has(&f, 1));
     assert_int_equal(f.n_gone, 1);
+    /* Its end is told later: who cannot wait for it learns what it is. */
+    assert_int_equal(cleared.n_pinned, 1);
+    assert_int_equal(cleared.pinned[0].generation, pin.place.generation);
+    assert_true(pc_digest_equal(cleared.pinned[0].digest, key(1)));
     assert_int_equal(clear_store(&f), 0);
     put(&f, 1, 200);
     assert_int_equal(((const unsigned char *)pin.addr)[5999], 1);
