@@ -4,10 +4,16 @@
 #include "node/node.h"
 
 #define HEADER_LEN sizeof(struct pc_slot_header)
-/* Headers of one get; gets to one peer; waits that are looked at for one. */
-#define SPAN_MAX  64u
-#define SOFT_GETS 2u
-#define LOOK_MAX  256u
+/* A software get of 64 bytes costs what some 500 headers cost on their way. */
+#define GAP_MAX   512u
+#define SPAN_MAX  4096u /* Headers of one get. */
+#define SOFT_GETS 2u    /* To one peer. */
+/* How long a header waits for others; not at all where gets take long. */
+#define HOLD_NS 1000000u
+#define SLOW_NS 20000000u
+/* Waits that are looked at for one get, and how often. */
+#define LOOK_MAX   256u
+#define ROUNDS_MAX 4u
 
 /* One get, and who waits for it. */
 struct header_get
@@ -20,8 +26,6 @@ struct header_get
     uint64_t posted_ns;
     uint8_t bytes[];
 };
-
-static void post_waiting(struct peercache_node *node, struct pc_peer *peer);
 
 static void tell(struct pc_list *waits, peercache_status_t status,
                  uint32_t first, const uint8_t *bytes)
@@ -51,8 +55,8 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
     }
     tell(&h->waits, status, h->first, status == PEERCACHE_OK ? h->bytes : NULL);
     pc_free(h);
-    post_waiting(node, peer);
     pc_pull_pump(node, peer);
+    pc_header_pump(node, peer);
     pc_peer_unref(peer);
 }
 
@@ -76,6 +80,15 @@ static peercache_status_t post(struct header_get *h, uint32_t region_index,
     return h->node->engine.fabric_ops->get(&h->get);
 }
 
+/* Does slot come with [low, high] for less than a get of its own? */
+static bool is_near(uint32_t low, uint32_t high, uint32_t slot)
+{
+    if (slot < low) {
+        return low - slot <= GAP_MAX && high - slot < SPAN_MAX;
+    }
+    return slot <= high || (slot - high <= GAP_MAX && slot - low < SPAN_MAX);
+}
+
 /* Takes the oldest wait out, and those near it; the number of slots. */
 static uint32_t gather(struct pc_peer *peer, struct pc_list *waits,
                        uint32_t *first_p)
@@ -84,19 +97,24 @@ static uint32_t gather(struct pc_peer *peer, struct pc_list *waits,
         PC_CONTAINER_OF(peer->headers.next, struct pc_header_wait, link);
     uint32_t low = oldest->slot;
     uint32_t high = oldest->slot;
-    uint32_t n_most = peer->path.native ? 1 : LOOK_MAX;
-    struct pc_list *at = peer->headers.next;
-    for (uint32_t n = 0; n < n_most && at != &peer->headers; n++) {
-        struct pc_header_wait *wait =
-            PC_CONTAINER_OF(at, struct pc_header_wait, link);
-        at = at->next;
-        uint32_t to_low = wait->slot < low ? wait->slot : low;
-        uint32_t to_high = wait->slot > high ? wait->slot : high;
-        if (wait->region == oldest->region && to_high - to_low < SPAN_MAX) {
-            low = to_low;
-            high = to_high;
-            pc_list_remove(&wait->link);
-            pc_list_push_back(waits, &wait->link);
+    pc_list_remove(&oldest->link);
+    pc_list_push_back(waits, &oldest->link);
+    bool grew = !peer->path.native;
+    for (unsigned round = 0; grew && round < ROUNDS_MAX; round++) {
+        struct pc_list *at = peer->headers.next;
+        grew = false;
+        for (uint32_t n = 0; n < LOOK_MAX && at != &peer->headers; n++) {
+            struct pc_header_wait *wait =
+                PC_CONTAINER_OF(at, struct pc_header_wait, link);
+            at = at->next;
+            if (wait->region == oldest->region &&
+                is_near(low, high, wait->slot)) {
+                low = wait->slot < low ? wait->slot : low;
+                high = wait->slot > high ? wait->slot : high;
+                pc_list_remove(&wait->link);
+                pc_list_push_back(waits, &wait->link);
+                grew = true;
+            }
         }
     }
     *first_p = low;
@@ -141,11 +159,31 @@ static void post_some(struct peercache_node *node, struct pc_peer *peer)
          NULL);
 }
 
-static void post_waiting(struct peercache_node *node, struct pc_peer *peer)
+/* While data is under way its headers come later, and with this one. */
+static bool is_due(const struct peercache_node *node,
+                   const struct pc_peer *peer)
+{
+    if (pc_list_is_empty(&peer->headers)) {
+        return false;
+    }
+    if (peer->path.native || peer->get_rtt_ns > SLOW_NS) {
+        return peer->path.native || peer->n_header_gets < SOFT_GETS;
+    }
+    if (peer->n_header_gets >= SOFT_GETS) {
+        return false;
+    }
+    if (peer->n_gets == peer->n_header_gets && pc_list_is_empty(&peer->pulls)) {
+        return true;
+    }
+    const struct pc_header_wait *oldest =
+        PC_CONTAINER_OF(peer->headers.next, struct pc_header_wait, link);
+    return pc_engine_now(&node->engine) >= oldest->asked_ns + HOLD_NS;
+}
+
+void pc_header_pump(struct peercache_node *node, struct pc_peer *peer)
 {
     pc_peer_ref(peer); /* Who is told may let go of it. */
-    while (!pc_list_is_empty(&peer->headers) &&
-           (peer->path.native || peer->n_header_gets < SOFT_GETS)) {
+    while (is_due(node, peer)) {
         post_some(node, peer);
     }
     pc_peer_unref(peer);
@@ -155,8 +193,9 @@ void pc_header_ask(struct peercache_node *node, struct pc_peer *peer,
                    struct pc_header_wait *wait)
 {
     PC_ASSERT(!pc_list_is_linked(&wait->link));
+    wait->asked_ns = pc_engine_now(&node->engine);
     pc_list_push_back(&peer->headers, &wait->link);
-    post_waiting(node, peer);
+    pc_header_pump(node, peer);
 }
 
 void pc_header_leave(struct pc_header_wait *wait)

@@ -2,10 +2,10 @@
  * read_header.h - the headers that prove one-sided reads.
  *
  * Over hardware each header is a get of its own, at once. Where gets run in
- * software a peer's few lanes carry one after the other, so that a header costs
- * a round trip of a lane as a whole value does: there at most two are under way
- * to a peer, and those that wait meanwhile and lie near each other in the slot
- * table come with one get. With the engine's role.
+ * software, a header costs both processes what half a value costs, so there
+ * those that lie near each other in the slot table come with one get: they wait
+ * for each other while data of the peer is under way, but not for longer than a
+ * millisecond. With the engine's role.
  */
 #ifndef PC_NODE_READ_HEADER_H
 #define PC_NODE_READ_HEADER_H
@@ -21,6 +21,7 @@ struct pc_header_wait
     struct pc_list link; /* In peer->headers, then of the get. */
     uint32_t region;
     uint32_t slot;
+    uint64_t asked_ns; /* Ours. */
     /* The header's bytes; NULL: status says why there are none. It may free the
      * wait. */
     void (*came)(struct pc_header_wait *wait, peercache_status_t status,
@@ -30,6 +31,8 @@ struct pc_header_wait
 /* came may be called from within, when nothing can be asked. */
 void pc_header_ask(struct peercache_node *node, struct pc_peer *peer,
                    struct pc_header_wait *wait);
+/* After a get of the peer has ended: those that are due now are asked for. */
+void pc_header_pump(struct peercache_node *node, struct pc_peer *peer);
 /* Nobody waits for it any more: came is not called. */
 void pc_header_leave(struct pc_header_wait *wait);
 

@@ -195,6 +195,7 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
         (void)settle(p); /* Its end, or its header, which waits for no room. */
     }
     pc_pull_pump(node, peer);
+    pc_header_pump(node, peer);
     pc_peer_unref(peer);
 }
 

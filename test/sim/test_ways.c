@@ -171,6 +171,82 @@ static void a_way_that_worked_and_broke_is_tried_again_soon(void **state)
     watch_end(&watch);
 }
 
+/* Header gets of c to b that one call takes, by its steps. */
+static unsigned header_gets_of(struct cluster *c, struct cluster_op *op)
+{
+    const struct pc_peer *peer =
+        pc_peers_find(&c->nodes[0].node->peers, c->nodes[1].incarnation);
+    assert_non_null(peer);
+    unsigned n = 0;
+    for (unsigned before = 0; !op->ended; before = peer->n_header_gets) {
+        cluster_run(c, PC_US);
+        n += peer->n_header_gets > before ? peer->n_header_gets - before : 0;
+    }
+    return n;
+}
+
+static struct cluster *start_in_software(void)
+{
+    struct cluster *c = cluster_create(52);
+    struct pc_sim_path path = pc_sim_path_default();
+    path.native = false;
+    path.latency_min_ns = path.latency_max_ns = 20 * PC_US;
+    path.bandwidth = 1000ull * 1000 * 1000;
+    pc_sim_set_path(c->sim, NULL, NULL, &path);
+    cluster_start_all(c, 2, SETTINGS "read_mode=one-sided");
+    return c;
+}
+
+#define MANY "l1 l2 l3 l4 l5 l6 l7 l8 l9 l10 l11 l12 l13 l14 l15 l16"
+
+/* Where each get is work for both processes, a batch asks for the headers of
+ * its values together. */
+static void headers_of_a_batch_come_together_where_gets_are_software(
+    void **state)
+{
+    (void)state;
+    struct cluster *c = start_in_software();
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, MANY), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, MANY), PEERCACHE_OK);
+    struct cluster_call call = {
+        .node = 0, .verb = PC_VERB_GET, .words = MANY, .registered = true};
+    struct cluster_op *op = cluster_begin(c, &call);
+    assert_in_range(header_gets_of(c, op), 1, 4);
+    cluster_wait(op);
+    assert_int_equal(op->result, PEERCACHE_OK);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
+/* And yet nobody waits for the end of what others read. */
+static void a_header_does_not_wait_for_all_that_others_read(void **state)
+{
+    (void)state;
+    struct cluster *c = start_in_software();
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, "s1 " MANY), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "s1 " MANY), PEERCACHE_OK);
+    struct cluster_call one = {
+        .node = 0, .verb = PC_VERB_GET, .words = "s1", .registered = true};
+    struct cluster_call many = {
+        .node = 0, .verb = PC_VERB_GET, .words = MANY, .registered = true};
+    struct pc_sim_path path = pc_sim_path_default();
+    path.native = false;
+    path.latency_min_ns = path.latency_max_ns = 20 * PC_US;
+    path.bandwidth = 50ull * 1000 * 1000;
+    pc_sim_set_path(c->sim, NULL, NULL, &path);
+    struct cluster_op *small = cluster_begin(c, &one);
+    struct cluster_op *large = cluster_begin(c, &many);
+    cluster_wait(small);
+    assert_int_equal(small->result, PEERCACHE_OK);
+    assert_false(large->ended);
+    cluster_wait(large);
+    assert_int_equal(large->result, PEERCACHE_OK);
+    assert_true(3 * (small->ended_ns - small->started_ns) <
+                large->ended_ns - large->started_ns);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +254,9 @@ int main(void)
         cmocka_unit_test(a_forced_way_that_fails_is_a_miss_and_tried_again),
         cmocka_unit_test(a_mapped_neighbour_is_not_let_go_for_a_way_that_fails),
         cmocka_unit_test(a_way_that_worked_and_broke_is_tried_again_soon),
+        cmocka_unit_test(
+            headers_of_a_batch_come_together_where_gets_are_software),
+        cmocka_unit_test(a_header_does_not_wait_for_all_that_others_read),
     };
     return cmocka_run_group_tests_name("ways", tests, NULL, NULL);
 }
