@@ -540,7 +540,7 @@ static peercache_status_t start_threads(struct peercache_node *node,
         pc_threads_bring_up_bounce(node);
         while (!node->client && pc_pool_grow(node)) {
         }
-        pc_event_set(&node->pool_ready, 2);
+        pc_pool_is_up(node);
         return PEERCACHE_OK;
     }
     if (node->client) {
@@ -612,6 +612,7 @@ peercache_status_t pc_node_create(peercache_config_t *config,
     node->manual = env != NULL && env->manual;
     node->clock = env != NULL ? env->clock : pc_clock_system();
     node->created_ns = pc_clock_now(&node->clock);
+    node->growth_ns = PC_S;
     node->link_ops = env != NULL ? env->link_ops : pc_socket_link();
     pc_rand_init(&node->random,
                  env != NULL ? env->random_seed : pc_rand_entropy());

@@ -128,6 +128,10 @@ struct peercache_node
     struct pc_event ready;      /* 1: member, 2: never. */
     struct pc_event pool_ready; /* 1: a region is there, 2: all are, or no more
                                  * will come. */
+    uint64_t growth_ns;         /* What a put waits for the next region before
+                                 * it evicts. */
+    struct pc_event pool_grown; /* Another number with each region, and when
+                                 * pool_ready becomes 2. */
     uint64_t created_ns;
 
     /* Engine. */
@@ -261,6 +265,10 @@ bool pc_pool_grow(peercache_node_t *node);
  * for the next one. */
 bool pc_pool_is_short(const peercache_node_t *node);
 bool pc_pool_has_room(peercache_node_t *node);
+/* A region is there, and the next one is on its way. Any thread. */
+bool pc_pool_is_growing(const peercache_node_t *node);
+/* The thread that grows it: it is at its end, for now. */
+void pc_pool_is_up(peercache_node_t *node);
 void pc_pool_free(peercache_node_t *node);
 /* Engine: take what the store gave up to the publisher. */
 unsigned pc_pool_drain_gone(peercache_node_t *node);

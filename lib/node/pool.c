@@ -293,7 +293,19 @@ static bool use(struct peercache_node *node, struct pc_pool_region *region)
     if (pc_event_get(&node->pool_ready) == 0) {
         pc_event_set(&node->pool_ready, 1);
     }
+    pc_event_set(&node->pool_grown, pc_event_get(&node->pool_grown) + 1);
     return true;
+}
+
+bool pc_pool_is_growing(const struct peercache_node *node)
+{
+    return pc_event_get(&node->pool_ready) == 1;
+}
+
+void pc_pool_is_up(struct peercache_node *node)
+{
+    pc_event_set(&node->pool_ready, 2);
+    pc_event_set(&node->pool_grown, pc_event_get(&node->pool_grown) + 1);
 }
 
 bool pc_pool_grow(struct peercache_node *node)

@@ -196,7 +196,7 @@ static bool start(struct promotion *p)
 
 static bool has_room(const struct pc_tier *tier, uint64_t length)
 {
-    uint64_t limit = tier->node->settings.global_segment_size / READING_SHARE;
+    uint64_t limit = pc_store_capacity(tier->node->store) / READING_SHARE;
     return tier->n_reading == 0 || (tier->n_reading < READING_MAX &&
                                     tier->reading_bytes + length <= limit);
 }

@@ -19,6 +19,10 @@
 #include "node/node.h"
 #include "node/probe.h"
 
+/* While a put waits for the pool's next region it looks so often whether it is
+ * cancelled. */
+#define GROWTH_LOOK (50 * PC_MS)
+
 /* ---- In the caller's thread ------------------------------------------- */
 
 /* Whether a holder that we can look at has it (rule 6). One that drains does
@@ -104,26 +108,73 @@ static bool wait_for_pool(struct peercache_op *op)
     return pc_event_wait(&node->pool_ready, 0, op->deadline_ns - now);
 }
 
-static void write_item(struct peercache_op *op, size_t i)
+/* Whether the pool still grows and this put can wait for that: its first values
+ * are not given up for its next ones, as long as there is time. */
+static bool is_patient(const struct peercache_op *op)
+{
+    const struct peercache_node *node = op->node;
+    uint64_t patience = (op->deadline_ns - op->started_ns) / 2;
+    patience = patience < node->growth_ns ? patience : node->growth_ns;
+    return pc_pool_is_growing(node) &&
+           pc_clock_now(&node->clock) < op->started_ns + patience &&
+           !atomic_load_explicit(&node->closing, memory_order_relaxed);
+}
+
+/* False: there is no room for it yet, but the pool grows. */
+static bool write_item(struct peercache_op *op, size_t i)
 {
     struct peercache_node *node = op->node;
     struct pc_op_item *state = &op->state[i];
-    peercache_status_t status = pc_store_reserve(
-        node->store, state->digest, state->length, &state->u.put.reservation);
+    struct pc_reservation *reservation = &state->u.put.reservation;
+    bool patient = is_patient(op);
+    peercache_status_t status =
+        patient ? pc_store_reserve_free(node->store, state->digest,
+                                        state->length, reservation)
+                : pc_store_reserve(node->store, state->digest, state->length,
+                                   reservation);
+    /* A larger region may still come; nothing is larger than a region. */
+    if (status == PEERCACHE_TOO_LARGE &&
+        state->length <= pc_store_value_max(node->settings.region_size) &&
+        pc_event_get(&node->pool_ready) != 2) {
+        status = PEERCACHE_NO_SPACE;
+    }
+    if (status == PEERCACHE_NO_SPACE && patient) {
+        return false;
+    }
     if (status != PEERCACHE_OK) {
-        /* A larger region may still come; nothing is larger than a region. */
-        if (status == PEERCACHE_TOO_LARGE &&
-            state->length <= pc_store_value_max(node->settings.region_size) &&
-            pc_event_get(&node->pool_ready) != 2) {
-            status = PEERCACHE_NO_SPACE;
-        }
         pc_op_item_done(op, i, status, PEERCACHE_FROM_NONE);
-        return;
+        return true;
     }
     state->u.put.checksum =
         pc_copy_checksum(state->u.put.reservation.addr, op->items[i].pieces,
                          op->items[i].n_pieces);
     state->state = PC_ITEM_WRITTEN;
+    return true;
+}
+
+/* Up to end, or to the first item that has to wait for the pool to grow. Nobody
+ * waits for room while holding some (rule 1): what is written is sealed first,
+ * and then this one's turn comes again. */
+static void write_part(struct peercache_op *op, size_t end)
+{
+    struct peercache_node *node = op->node;
+    bool may_wait = op->blocking || op->on_copier;
+    for (bool any = false; op->next < end;) {
+        if (pc_clock_now(&node->clock) >= op->deadline_ns ||
+            atomic_load_explicit(&op->cancel, memory_order_relaxed)) {
+            return; /* The engine ends it. */
+        }
+        uint32_t seen = pc_event_get(&node->pool_grown);
+        if (op->state[op->next].state != PC_ITEM_NEW ||
+            write_item(op, op->next)) {
+            any = any || op->state[op->next].state == PC_ITEM_WRITTEN;
+            op->next++;
+        } else if (any || !may_wait) {
+            return;
+        } else {
+            (void)pc_event_wait(&node->pool_grown, seen, GROWTH_LOOK);
+        }
+    }
 }
 
 /* The items of this part: as many as a quarter of the pool takes, of its bytes
@@ -161,15 +212,7 @@ bool pc_put_caller(struct peercache_op *op)
     if (n_new > 0) {
         pc_probe_start(op, op->next, end, n_new);
     }
-    for (; op->next < end; op->next++) {
-        if (pc_clock_now(&node->clock) >= op->deadline_ns ||
-            atomic_load_explicit(&op->cancel, memory_order_relaxed)) {
-            break; /* The engine ends it. */
-        }
-        if (op->state[op->next].state == PC_ITEM_NEW) {
-            write_item(op, op->next);
-        }
-    }
+    write_part(op, end);
     if (pc_store_is_short(node->store) || pc_tier_wants_look(node)) {
         pc_threads_wake_evictor(node);
     }

@@ -36,6 +36,12 @@ struct pc_threads
 
 /* ---- Evictor ---------------------------------------------------------- */
 
+/* A pool that grows has more room in a moment. */
+static bool wants_eviction(const struct peercache_node *node)
+{
+    return pc_store_wants_eviction(node->store) && !pc_pool_is_growing(node);
+}
+
 static void *evictor_main(void *arg)
 {
     struct pc_threads *t = arg;
@@ -52,7 +58,7 @@ static void *evictor_main(void *arg)
         }
         do {
             pc_tier_look_ahead(t->node);
-        } while (pc_store_wants_eviction(t->node->store) &&
+        } while (wants_eviction(t->node) &&
                  pc_store_evict(t->node->store, EVICT_AT_ONCE) > 0);
     }
 }
@@ -84,7 +90,7 @@ void pc_threads_make_room(struct peercache_node *node)
     if (node->client || now < node->room_again_ns) {
         return;
     }
-    node->makes_room = pc_store_wants_eviction(node->store) &&
+    node->makes_room = wants_eviction(node) &&
                        (node->makes_room || pc_engine_is_lent(&node->engine) ||
                         pc_store_is_halfway(node->store));
     if (node->makes_room && pc_store_evict(node->store, EVICT_A_TURN) == 0) {
@@ -272,7 +278,7 @@ static void *pool_main(void *arg)
         PC_INFO("pool", "pool is up, regions %zu, bytes for values %llu",
                 (size_t)stats.n_regions, (unsigned long long)stats.capacity);
     }
-    pc_event_set(&node->pool_ready, 2);
+    pc_pool_is_up(node);
     if (!is_stopping(t) && pc_pool_is_short(node)) {
         grow_later(t);
     }

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Values that are pinned to be written: of the pool's bytes an eighth, and
+/* Shares of the pool's bytes are of those that are there, which are fewer than
+ * the setting says while it grows, or where memory is short.
+ * Values that are pinned to be written: of the pool's bytes an eighth, and
  * fewer than an eviction passes over, so that slow writes never fill a pool
  * with what cannot go. */
 #define WRITING_MAX   512
@@ -73,7 +75,7 @@ uint64_t pc_tier_pinned_bytes(const struct pc_tier *tier)
 
 bool pc_tier_may_pin(struct pc_tier *tier, uint64_t mine, uint64_t length)
 {
-    uint64_t pool = tier->node->settings.global_segment_size;
+    uint64_t pool = pc_store_capacity(tier->node->store);
     /* relaxed: a bound, exact enough. */
     uint64_t all = atomic_fetch_add_explicit(&tier->pinned_bytes, length,
                                              memory_order_relaxed);
@@ -144,7 +146,7 @@ static bool is_wanted(const struct peercache_node *node, enum pc_tier_use use)
 /* Room for one more pin. */
 static bool take_room(struct pc_tier *tier, uint64_t length)
 {
-    uint64_t limit = tier->node->settings.global_segment_size / WRITING_SHARE;
+    uint64_t limit = pc_store_capacity(tier->node->store) / WRITING_SHARE;
     /* relaxed: bounds, exact enough. */
     uint32_t n =
         atomic_fetch_add_explicit(&tier->n_writing, 1, memory_order_relaxed);

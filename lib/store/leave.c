@@ -225,6 +225,12 @@ bool pc_store_clear(struct pc_store *store, struct pc_sweep *sweep,
     return more;
 }
 
+uint64_t pc_store_capacity(const struct pc_store *store)
+{
+    /* Relaxed: a gauge. */
+    return atomic_load_explicit(&store->capacity, memory_order_relaxed);
+}
+
 bool pc_store_is_below(const struct pc_store *store, double part)
 {
     /* Relaxed: gauges; a stale one is corrected by the next look. */

@@ -16,6 +16,7 @@ static void fill_reservation(const struct pc_store *store, struct pc_slot *slot,
 /* Locked. */
 static peercache_status_t reserve(struct pc_store *store,
                                   struct pc_digest digest, uint64_t length,
+                                  bool may_evict,
                                   struct pc_reservation *reservation,
                                   struct pc_leaving *leaving)
 {
@@ -29,7 +30,8 @@ static peercache_status_t reserve(struct pc_store *store,
         return PEERCACHE_NO_MEMORY;
     }
     struct pc_slot *slot;
-    peercache_status_t status = pc_room_find(store, length, leaving, &slot);
+    peercache_status_t status =
+        pc_room_find(store, length, may_evict, leaving, &slot);
     if (status != PEERCACHE_OK) {
         pc_index_forgive(&store->index, digest);
         return status;
@@ -43,9 +45,10 @@ static peercache_status_t reserve(struct pc_store *store,
     return PEERCACHE_OK;
 }
 
-peercache_status_t pc_store_reserve(struct pc_store *store,
-                                    struct pc_digest digest, uint64_t length,
-                                    struct pc_reservation *reservation)
+static peercache_status_t reserve_or_not(struct pc_store *store,
+                                         struct pc_digest digest,
+                                         uint64_t length, bool may_evict,
+                                         struct pc_reservation *reservation)
 {
     if (length == 0) {
         return PEERCACHE_INVALID;
@@ -54,10 +57,25 @@ peercache_status_t pc_store_reserve(struct pc_store *store,
     pc_leaving_init(&leaving);
     pc_store_lock(store);
     peercache_status_t status =
-        reserve(store, digest, length, reservation, &leaving);
+        reserve(store, digest, length, may_evict, reservation, &leaving);
     pc_store_unlock(store);
     pc_leaving_finish(store, &leaving);
     return status;
+}
+
+peercache_status_t pc_store_reserve(struct pc_store *store,
+                                    struct pc_digest digest, uint64_t length,
+                                    struct pc_reservation *reservation)
+{
+    return reserve_or_not(store, digest, length, true, reservation);
+}
+
+peercache_status_t pc_store_reserve_free(struct pc_store *store,
+                                         struct pc_digest digest,
+                                         uint64_t length,
+                                         struct pc_reservation *reservation)
+{
+    return reserve_or_not(store, digest, length, false, reservation);
 }
 
 /* Locked. Header first, then the index: whoever finds the slot finds it

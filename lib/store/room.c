@@ -226,7 +226,7 @@ static struct pc_region *make_room(struct pc_store *store, uint64_t length,
 }
 
 peercache_status_t pc_room_find(struct pc_store *store, uint64_t length,
-                                struct pc_leaving *leaving,
+                                bool may_evict, struct pc_leaving *leaving,
                                 struct pc_slot **slot_p)
 {
     uint32_t n_regions =
@@ -236,7 +236,7 @@ peercache_status_t pc_room_find(struct pc_store *store, uint64_t length,
         uint32_t at = (store->last_region + i) % n_regions;
         result = take(store, store->regions[at], length, leaving, slot_p);
     }
-    if (result == PC_PLACE_FULL) {
+    if (result == PC_PLACE_FULL && may_evict) {
         struct pc_region *region = make_room(store, length, leaving);
         if (region != NULL) {
             result = take(store, region, length, leaving, slot_p);

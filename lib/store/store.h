@@ -122,6 +122,11 @@ uint64_t pc_store_value_max(uint64_t region_length);
 peercache_status_t pc_store_reserve(struct pc_store *store,
                                     struct pc_digest digest, uint64_t length,
                                     struct pc_reservation *reservation);
+/* The same, but nothing is evicted for it. */
+peercache_status_t pc_store_reserve_free(struct pc_store *store,
+                                         struct pc_digest digest,
+                                         uint64_t length,
+                                         struct pc_reservation *reservation);
 /*
  * The bytes are written: make them a value, pinned once for the caller (so
  * that it cannot be retracted before it is published); give the pin back with
@@ -181,6 +186,8 @@ bool pc_store_is_halfway(const struct pc_store *store);
 /* Whether less than the low watermark is free: time to wake an evictor, which
  * then has something to do for more than one batch. */
 bool pc_store_is_short(const struct pc_store *store);
+/* Bytes of extents that there are; grows while regions come. No lock. */
+uint64_t pc_store_capacity(const struct pc_store *store);
 /* Whether less than this part of the pool's bytes, or of its slots, is free. */
 bool pc_store_is_below(const struct pc_store *store, double part);
 /* Evict up to max values until the high watermark is free; returns how many

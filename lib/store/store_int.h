@@ -105,9 +105,10 @@ void pc_leave_drop_pin(struct pc_store *store, struct pc_slot *slot);
 
 /* ---- room.c: where a value goes ---------------------------------------- */
 
-/* Locked. A slot with an extent for length bytes, digest unset; evicts. */
+/* Locked. A slot with an extent for length bytes, digest unset; may it evict?
+ */
 peercache_status_t pc_room_find(struct pc_store *store, uint64_t length,
-                                struct pc_leaving *leaving,
+                                bool may_evict, struct pc_leaving *leaving,
                                 struct pc_slot **slot_p);
 
 #endif /* PC_STORE_INT_H */

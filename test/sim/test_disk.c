@@ -680,6 +680,38 @@ static void what_a_disk_gives_up_is_no_duty_any_more(void **state)
     end(c); /* The history with it. */
 }
 
+/* A pool that is short, or still grows: what may be pinned are shares of what
+ * is there. */
+static void shares_of_pins_are_of_the_pool_that_is_there(void **state)
+{
+    (void)state;
+    struct cluster *c = cluster_create(711);
+    cluster_add_disk(c, 0);
+    c->nodes[0].disk_turn_ns = 50 * PC_MS;
+    cluster_start_all(c, 1, small_pool);
+    struct peercache_node *node = c->nodes[0].node;
+    struct pc_tier *tier = node->tier;
+    uint64_t there = pc_store_capacity(node->store);
+    uint64_t wanted = node->settings.global_segment_size;
+    assert_in_range(there, wanted / 2, wanted);
+    node->settings.global_segment_size = 64 * wanted;
+    put_some(c, 0, 0, 64);
+    assert_true(atomic_load(&tier->writing_bytes) > 0);
+    assert_true(atomic_load(&tier->writing_bytes) <= there / 8);
+    uint64_t part = there / 16;
+    uint64_t n = 0;
+    while (n < 64 && pc_tier_may_pin(tier, 0, part)) {
+        n++;
+    }
+    assert_int_equal(n, 4);
+    pc_tier_unpinned(tier, 3 * part);
+    assert_true(pc_tier_may_pin(tier, part, part));
+    assert_false(pc_tier_may_pin(tier, 2 * part, part));
+    pc_tier_unpinned(tier, 2 * part);
+    node->settings.global_segment_size = wanted;
+    end(c);
+}
+
 /* While a clear runs, what leaves the pool gets no record: the clear ends
  * without having emptied the disk. */
 static void what_a_clear_did_not_reach_is_found_again(void **state)
@@ -1234,6 +1266,7 @@ int main(void)
         cmocka_unit_test(a_slow_disk_is_waited_for_but_not_beyond_the_deadline),
         cmocka_unit_test(what_has_come_is_not_lost_to_what_does_not_come),
         cmocka_unit_test(a_closing_node_walks_its_disk_no_more),
+        cmocka_unit_test(shares_of_pins_are_of_the_pool_that_is_there),
         cmocka_unit_test(policies_decide_what_is_written),
         cmocka_unit_test(a_second_use_by_a_peer_writes_what_it_reads),
     };

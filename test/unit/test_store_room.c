@@ -29,6 +29,28 @@ static void pages_of_any_size_take_their_granules_and_no_more(void **state)
     tear_down(&f);
 }
 
+static void a_reservation_of_free_room_alone_evicts_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct pc_reservation reservation;
+    set_up(&f, 0);
+    add_granules(&f, 16);
+    for (uint64_t i = 0; i < 4; i++) {
+        put(&f, i, 4 * PC_GRANULE);
+    }
+    assert_int_equal(
+        pc_store_reserve_free(f.store, key(9), 4 * PC_GRANULE, &reservation),
+        PEERCACHE_NO_SPACE);
+    assert_int_equal(stats_of(&f).evictions, 0);
+    assert_true(pc_store_remove(f.store, key(2)));
+    assert_int_equal(
+        pc_store_reserve_free(f.store, key(9), 4 * PC_GRANULE, &reservation),
+        PEERCACHE_OK);
+    pc_store_abandon(f.store, &reservation);
+    tear_down(&f);
+}
+
 /* 24 granules are wanted of values of 16: two neighbours would go, 32 granules.
  * Number 41 has only 10, so with it 26 go, and number 71 only 8, but that is
  * not among the 64 oldest. */
@@ -354,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_of_any_size_take_their_granules_and_no_more),
+        cmocka_unit_test(a_reservation_of_free_room_alone_evicts_nothing),
         cmocka_unit_test(the_cheapest_of_the_64_oldest_runs_goes),
         cmocka_unit_test(small_values_pack_and_give_their_granules_back),
         cmocka_unit_test(tiny_values_beyond_the_slots_push_out_the_oldest),

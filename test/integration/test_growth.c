@@ -1,0 +1,294 @@
+/*
+ * A pool that still grows: what is put then does not push out what was put a
+ * moment before, as long as there is time to wait for the next region; and no
+ * longer than that. The regions come from a fabric that waits for the test.
+ */
+#include "host.h"
+
+#include "base/mem.h"
+#include "node/node.h"
+#include "transports/socket/socket.h"
+
+#include <stdatomic.h>
+
+enum { REGION = 1 << 20, PAGE = 64 << 10, N_PAGES = 24 };
+
+/* ---- A fabric that has memory when the test says so ---------------------- */
+
+struct pc_fabric
+{
+    _Atomic unsigned n_regions; /* Asked for so far. */
+    struct pc_event n_allowed;  /* Those beyond have to wait. */
+};
+
+struct pc_fabric_mem
+{
+    void *addr;
+    bool is_ours;
+};
+
+static peercache_status_t fabric_open(const struct pc_fabric_params *params,
+                                      struct pc_fabric **fabric_p)
+{
+    *fabric_p = params->world;
+    return PEERCACHE_OK;
+}
+
+static void fabric_close(struct pc_fabric *fabric)
+{
+    (void)fabric;
+}
+
+static struct pc_blob fabric_address(struct pc_fabric *fabric)
+{
+    (void)fabric;
+    return (struct pc_blob){"gate", 4};
+}
+
+static peercache_status_t mem_register(
+    struct pc_fabric *fabric, const struct pc_fabric_mem_params *params,
+    struct pc_fabric_mem **mem_p)
+{
+    struct pc_fabric_mem *mem = pc_alloc(1, sizeof(*mem));
+    *mem = (struct pc_fabric_mem){.addr = params->addr};
+    if (params->use == PC_MEM_POOL) {
+        unsigned number = atomic_fetch_add(&fabric->n_regions, 1);
+        uint32_t allowed;
+        while ((allowed = pc_event_get(&fabric->n_allowed)) <= number) {
+            (void)pc_event_wait(&fabric->n_allowed, allowed, UINT64_MAX);
+        }
+        mem->is_ours = true;
+        mem->addr = aligned_alloc(4096, params->len);
+        memset(mem->addr, 0, params->len);
+    }
+    *mem_p = mem;
+    return PEERCACHE_OK;
+}
+
+static void *mem_addr(struct pc_fabric_mem *mem)
+{
+    return mem->addr;
+}
+
+static void mem_deregister(struct pc_fabric_mem *mem)
+{
+    if (mem->is_ours) {
+        free(mem->addr);
+    }
+    pc_free(mem);
+}
+
+static void mem_info(struct pc_fabric_mem *mem,
+                     struct pc_fabric_mem_info *info_p)
+{
+    (void)mem;
+    *info_p = (struct pc_fabric_mem_info){.pages = PC_PAGES_PLAIN};
+}
+
+static struct pc_blob mem_rkey(struct pc_fabric_mem *mem)
+{
+    (void)mem;
+    return (struct pc_blob){"rkey", 4};
+}
+
+static unsigned progress(struct pc_fabric *fabric)
+{
+    (void)fabric;
+    return 0;
+}
+
+static peercache_status_t arm(struct pc_fabric *fabric, int *fd_p)
+{
+    (void)fabric;
+    *fd_p = -1;
+    return PEERCACHE_OK;
+}
+
+static const char *no_words(struct pc_fabric *fabric)
+{
+    (void)fabric;
+    return "";
+}
+
+static const struct pc_fabric_ops gate_ops = {
+    .name = "gate",
+    .open = fabric_open,
+    .close = fabric_close,
+    .address = fabric_address,
+    .mem_register = mem_register,
+    .mem_addr = mem_addr,
+    .mem_deregister = mem_deregister,
+    .mem_info = mem_info,
+    .mem_rkey = mem_rkey,
+    .progress = progress,
+    .arm = arm,
+    .describe = no_words,
+    .devices = no_words,
+};
+
+/* A node with a pool of four regions, the first of which is there. */
+static peercache_node_t *start(struct pc_fabric *fabric, uint64_t growth_ns)
+{
+    *fabric = (struct pc_fabric){.n_regions = 0};
+    pc_event_init(&fabric->n_allowed, 1);
+    struct pc_node_env env = {
+        .link_ops = pc_socket_link(),
+        .fabric_ops = &gate_ops,
+        .fabric_world = fabric,
+        .clock = pc_clock_system(),
+        .address = "127.0.0.1",
+        .random_seed = 1,
+        .wall_ns = 1700000000 * PC_S,
+    };
+    peercache_config_t *config =
+        host_config("global_segment_size=4MiB region_size=1MiB node_id=gate");
+    peercache_node_t *node = NULL;
+    assert_int_equal(pc_node_create(config, &env, &node), PEERCACHE_OK);
+    peercache_config_destroy(config);
+    node->growth_ns = growth_ns;
+    host_ready(node);
+    WAIT_UNTIL(atomic_load(&fabric->n_regions) == 2, 30);
+    return node;
+}
+
+static struct pc_store_stats stats_of(const peercache_node_t *node)
+{
+    struct pc_store_stats stats;
+    pc_store_stats(node->store, &stats);
+    return stats;
+}
+
+static void make_batch(struct batch *batch)
+{
+    batch_init(batch, N_PAGES, PAGE);
+    batch_name(batch, "early", 0);
+    batch_fill(batch);
+}
+
+static void assert_all_there(struct batch *batch, peercache_node_t *node)
+{
+    size_t n_wrong;
+    batch_poison(batch, 0);
+    assert_int_equal(batch_do(batch, node, PC_VERB_GET, 30 * PC_S),
+                     PEERCACHE_OK);
+    assert_int_equal(batch_count_ok(batch, &n_wrong), N_PAGES);
+    assert_int_equal(n_wrong, 0);
+    assert_int_equal(stats_of(node).evictions, 0);
+}
+
+/* ---- Tests -------------------------------------------------------------- */
+
+static void a_put_waits_for_the_next_region_and_evicts_nothing(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric;
+    struct batch batch;
+    peercache_op_t *op;
+    peercache_node_t *node = start(&fabric, 100 * PC_S);
+    make_batch(&batch);
+    batch.params.timeout_ns = 300 * PC_S;
+    /* The call returns though there is no room for all of it. */
+    assert_int_equal(
+        peercache_put(node, batch.items, batch.n, &batch.params, &op),
+        PEERCACHE_IN_PROGRESS);
+    /* Neither values nor reservations: one more page is too much. */
+    WAIT_UNTIL(stats_of(node).longest_free < PAGE &&
+                   stats_of(node).n_reserved == 0,
+               30);
+    assert_int_equal(peercache_op_status(op), PEERCACHE_IN_PROGRESS);
+    pc_event_set(&fabric.n_allowed, 4);
+    assert_int_equal(peercache_op_wait(op, 60 * PC_S), PEERCACHE_OK);
+    peercache_op_free(op);
+    assert_all_there(&batch, node);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
+struct late
+{
+    struct pc_fabric *fabric;
+    peercache_node_t *node;
+};
+
+static void *allow_when_full(void *arg)
+{
+    struct late *late = arg;
+    while (stats_of(late->node).longest_free >= PAGE) {
+        (void)poll(NULL, 0, 1);
+    }
+    pc_event_set(&late->fabric->n_allowed, 4);
+    return NULL;
+}
+
+static void so_does_a_put_that_blocks(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric;
+    struct batch batch;
+    pthread_t thread;
+    peercache_node_t *node = start(&fabric, 100 * PC_S);
+    struct late late = {&fabric, node};
+    make_batch(&batch);
+    assert_int_equal(pthread_create(&thread, NULL, allow_when_full, &late), 0);
+    assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 300 * PC_S),
+                     PEERCACHE_OK);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_all_there(&batch, node);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
+static void a_region_that_does_not_come_is_waited_for_a_moment_only(
+    void **state)
+{
+    (void)state;
+    struct pc_fabric fabric;
+    struct batch batch;
+    peercache_node_t *node = start(&fabric, 20 * PC_MS);
+    make_batch(&batch);
+    uint64_t began = pc_clock_monotonic();
+    assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 300 * PC_S),
+                     PEERCACHE_OK);
+    assert_true(pc_clock_monotonic() - began < 30 * PC_S);
+    assert_true(stats_of(node).evictions > 0);
+    assert_int_equal(stats_of(node).n_regions, 1);
+    pc_event_set(&fabric.n_allowed, 4);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
+static void a_put_that_waits_can_be_cancelled(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric;
+    struct batch batch;
+    peercache_op_t *op;
+    peercache_node_t *node = start(&fabric, 100 * PC_S);
+    make_batch(&batch);
+    batch.params.timeout_ns = 300 * PC_S;
+    assert_int_equal(
+        peercache_put(node, batch.items, batch.n, &batch.params, &op),
+        PEERCACHE_IN_PROGRESS);
+    WAIT_UNTIL(stats_of(node).longest_free < PAGE, 30);
+    peercache_op_cancel(op);
+    assert_int_equal(peercache_op_wait(op, 30 * PC_S), PEERCACHE_PARTIAL);
+    assert_int_equal(batch.items[0].status, PEERCACHE_OK);
+    assert_int_equal(batch.items[N_PAGES - 1].status, PEERCACHE_CANCELED);
+    peercache_op_free(op);
+    assert_int_equal(stats_of(node).evictions, 0);
+    pc_event_set(&fabric.n_allowed, 4);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_put_waits_for_the_next_region_and_evicts_nothing),
+        cmocka_unit_test(so_does_a_put_that_blocks),
+        cmocka_unit_test(
+            a_region_that_does_not_come_is_waited_for_a_moment_only),
+        cmocka_unit_test(a_put_that_waits_can_be_cancelled),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
