@@ -294,6 +294,7 @@ static void set_pool_gauges(peercache_node_t *node)
     pc_metrics_set(m, PC_METRIC_POOL_RESERVED, stats.n_reserved);
     pc_metrics_set(m, PC_METRIC_POOL_PINS, stats.n_pins);
     pc_metrics_set(m, PC_METRIC_INDEX_BYTES, stats.index_bytes);
+    pc_metrics_set(m, PC_METRIC_EVICTED_BACK, stats.n_back);
     pc_metrics_set(m, PC_METRIC_CACHE_RECORDS, pc_cache_count(node->cache));
     pc_metrics_set(m, PC_METRIC_OPS_IN_FLIGHT,
                    atomic_load_explicit(&node->n_ops, memory_order_relaxed));

@@ -108,6 +108,8 @@
     X(REMOVED, COUNTER, "removed_total", "",                                   \
       "values given up by remove and clear")                                   \
     X(EVICTIONS, COUNTER, "evictions_total", "", "values evicted")             \
+    X(EVICTED_BACK, COUNTER, "evicted_back_total", "",                         \
+      "values put or promoted again soon after they were evicted")             \
     X(PROMOTES, COUNTER, "promotes_total", "",                                 \
       "values brought from our disk into the pool")                            \
     X(PROMOTE_NO_ROOM, COUNTER, "promote_failures_total", "cause=\"no_room\"", \

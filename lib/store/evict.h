@@ -39,6 +39,10 @@ struct pc_evict_ops
     /* Memory beside the entries. */
     uint64_t (*n_bytes)(const struct pc_evict *evict);
 
+    /* Values that came back while the policy still knew that it had let them
+     * go: those that it should rather have kept. */
+    uint64_t (*n_back)(const struct pc_evict *evict);
+
     /* A value is new. */
     void (*insert)(struct pc_evict *evict, struct pc_evict_entry *entry);
     /* It was used, or somebody asked whether it is there. */

@@ -37,6 +37,7 @@ struct pc_evict
 {
     struct queue small, main;
     uint64_t n_entries;
+    uint64_t n_back;
     bool began_with_main; /* The walk through both queues. */
     struct pc_ghost ghost;
 };
@@ -61,6 +62,11 @@ static void destroy(struct pc_evict *evict)
 static uint64_t n_bytes(const struct pc_evict *evict)
 {
     return sizeof(*evict) + pc_ghost_n_bytes(&evict->ghost);
+}
+
+static uint64_t n_back(const struct pc_evict *evict)
+{
+    return evict->n_back;
 }
 
 static uint32_t tag_of(const struct pc_evict_entry *entry)
@@ -102,9 +108,11 @@ static uint64_t ghost_span(const struct pc_evict *evict)
 
 static void insert(struct pc_evict *evict, struct pc_evict_entry *entry)
 {
+    bool is_back =
+        pc_ghost_take(&evict->ghost, tag_of(entry), ghost_span(evict));
     entry->is_used = 0;
-    enter(evict, entry,
-          pc_ghost_take(&evict->ghost, tag_of(entry), ghost_span(evict)));
+    evict->n_back += is_back;
+    enter(evict, entry, is_back);
     evict->n_entries++;
 }
 
@@ -220,6 +228,7 @@ const struct pc_evict_ops *pc_evict_s3fifo(void)
         .create = create,
         .destroy = destroy,
         .n_bytes = n_bytes,
+        .n_back = n_back,
         .insert = insert,
         .touch = touch,
         .remove = drop,

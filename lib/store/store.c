@@ -391,6 +391,7 @@ void pc_store_stats(const struct pc_store *store, struct pc_store_stats *stats)
         .n_pins = atomic_load_explicit(&store->n_pins, memory_order_relaxed),
         .n_dying = store->n_dying,
         .evictions = store->evictions,
+        .n_back = store->params.policy->n_back(store->evict),
         .longest_free = (uint64_t)longest * PC_GRANULE,
         .n_regions = n,
         .index_bytes = index_bytes(store),

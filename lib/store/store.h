@@ -93,6 +93,7 @@ struct pc_store_stats
     uint64_t n_values; /* Sealed. */
     uint64_t n_reserved, n_pins, n_dying;
     uint64_t evictions;
+    uint64_t n_back;       /* Evicted, and stored again soon: evict.h. */
     uint64_t longest_free; /* Bytes that fit in one piece now. */
     uint64_t n_regions;
     uint64_t index_bytes;

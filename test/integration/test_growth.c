@@ -252,6 +252,11 @@ static void a_region_that_does_not_come_is_waited_for_a_moment_only(
     assert_true(pc_clock_monotonic() - began < 30 * PC_S);
     assert_true(stats_of(node).evictions > 0);
     assert_int_equal(stats_of(node).n_regions, 1);
+    /* What went is put once more: it should rather have stayed. */
+    assert_int_equal(host_metric(node, "evicted_back_total"), 0);
+    assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 300 * PC_S),
+                     PEERCACHE_OK);
+    assert_true(host_metric(node, "evicted_back_total") > 0);
     pc_event_set(&fabric.n_allowed, 4);
     batch_fini(&batch);
     peercache_node_destroy(node);

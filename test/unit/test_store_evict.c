@@ -206,6 +206,29 @@ static void an_entry_that_comes_back_soon_is_kept_longer(void **state)
     f.ops->destroy(f.evict);
 }
 
+static void what_comes_back_soon_is_counted_once_each_time(void **state)
+{
+    (void)state;
+    struct fixture f;
+    set_up(&f, pc_evict_s3fifo(), 10);
+    assert_int_equal(f.ops->n_back(f.evict), 0);
+    assert_int_equal(evict(&f), 0);
+    assert_int_equal(evict(&f), 1);
+    add(&f, 10, KIB4);
+    assert_int_equal(f.ops->n_back(f.evict), 0);
+    add(&f, 1, KIB4);
+    assert_int_equal(f.ops->n_back(f.evict), 1);
+    f.ops->remove(f.evict, &f.entries[1], false);
+    add(&f, 1, KIB4); /* It was removed, not evicted. */
+    assert_int_equal(f.ops->n_back(f.evict), 1);
+    for (int i = 2; i < 10; i++) {
+        assert_int_equal(evict(&f), i);
+    }
+    add(&f, 0, KIB4); /* Too long ago: the pool was let go once since then. */
+    assert_int_equal(f.ops->n_back(f.evict), 1);
+    f.ops->destroy(f.evict);
+}
+
 static void an_entry_that_was_removed_is_not_remembered(void **state)
 {
     (void)state;
@@ -292,6 +315,7 @@ int main(void)
         cmocka_unit_test(what_is_never_used_leaves_in_the_order_it_came),
         cmocka_unit_test(what_was_used_stays_through_a_wave_of_new_ones),
         cmocka_unit_test(an_entry_that_comes_back_soon_is_kept_longer),
+        cmocka_unit_test(what_comes_back_soon_is_counted_once_each_time),
         cmocka_unit_test(an_entry_that_was_removed_is_not_remembered),
         cmocka_unit_test(shares_are_of_bytes_not_of_values),
         cmocka_unit_test(a_ghost_is_known_for_so_many_bytes),
