@@ -146,21 +146,37 @@ void host_whole(peercache_node_t *node)
     WAIT_UNTIL(is_whole(node), 10);
 }
 
+/* Is this the line of that family, and has it that label, if one is asked for?
+ */
+static bool is_metric(const char *line, const char *family, size_t len,
+                      const char *label)
+{
+    static const char prefix[] = "peercache_";
+    size_t n = sizeof(prefix) - 1;
+    return strncmp(line, prefix, n) == 0 &&
+           strncmp(line + n, family, len) == 0 &&
+           (line[n + len] == '{' || line[n + len] == ' ') &&
+           (*label == '\0' || strstr(line + n + len, label) != NULL);
+}
+
 uint64_t host_metric(peercache_node_t *node, const char *name)
 {
     char *text = NULL;
     uint64_t value = 0;
+    char label[64] = "";
+    size_t len = strcspn(name, "{");
+    if (name[len] == '{') { /* Of {cause="x"} without the braces. */
+        (void)snprintf(label, sizeof(label), "%.*s",
+                       (int)strcspn(name + len + 1, "}"), name + len + 1);
+    }
     if (peercache_node_metrics(node, &text) != PEERCACHE_OK) {
         return 0;
     }
     char *rest = text;
     char *line;
-    size_t len = strlen(name);
     while ((line = strtok_r(rest, "\n", &rest)) != NULL) {
         char *number = strrchr(line, ' ');
-        if (strncmp(line, "peercache_", 10) == 0 && number != NULL &&
-            strncmp(line + 10, name, len) == 0 &&
-            strchr("{ ", line[10 + len]) != NULL) {
+        if (number != NULL && is_metric(line, name, len, label)) {
             value = strtoull(number, NULL, 10);
             break;
         }
