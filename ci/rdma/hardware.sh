@@ -14,13 +14,19 @@
 #
 # This script has not been run on hardware yet.
 set -u
-cd "$(dirname "$0")/../.."
+HERE=$PWD # Where the report goes.
+cd "$(dirname "$0")/../.." || exit 2
 BW_PORT=18515 UCX_PORT=13337 NODE_PORT=19530
 PAGE=131072 PAGES=8192 SECONDS_EACH=10
 
 usage() { sed -n '2,17s/^# \?//p' "$0" && exit 2; }
 [ $# -ge 2 ] || usage
 ROLE=$1 DEVICES=$2 HOST=${3:-} BIN=${4:-build/bin}
+case $ROLE in
+serve) ;;
+drive) [ -n "$HOST" ] || usage ;;
+*) usage ;;
+esac
 FIRST=${DEVICES%%,*} CARD=${FIRST%%:*}
 PORT=1
 [ "$FIRST" = "$CARD" ] || PORT=${FIRST#*:}
@@ -29,46 +35,73 @@ for device in ${DEVICES//,/ }; do
     case $device in *:*) ;; *) device=$device:1 ;; esac
     ALL=${ALL:+$ALL,}$device
 done
-REPORT=$(mktemp -d)/peercache-rdma-$(hostname -s)
+FOLDER=$(mktemp -d) || exit 2
+REPORT=$FOLDER/peercache-rdma-$(hostname -s)
 mkdir -p "$REPORT"
 pids=()
-trap '[ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null' EXIT
+finish() { # whatever ends it: the report is packed
+    local pid programs=
+    for pid in "${pids[@]+"${pids[@]}"}"; do
+        programs="$programs $(pgrep -P "$pid" | tr '\n' ' ')" # What the loop runs now.
+    done
+    # shellcheck disable=SC2086 # One word a process.
+    [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" $programs 2>/dev/null
+    pack
+    rm -rf "$FOLDER"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
 problems=0
+n_missing=0
 problem() {
     echo "PROBLEM: $*" | tee -a "$REPORT/problems"
     problems=$((problems + 1))
+}
+missing() { # without this nothing can be measured
+    problem "$@"
+    n_missing=$((n_missing + 1))
 }
 
 # ---- What has to be right before anything is measured -------------------
 
 check() {
-    local tool gid limit numa
+    local tool device limit
     for tool in ibv_devinfo ib_read_bw ucx_perftest ucx_info "$BIN/peercache-bench"; do
-        command -v "$tool" >/dev/null || problem "$tool is missing"
+        command -v "$tool" >/dev/null || missing "$tool is not there"
     done
-    ibv_devinfo -v >"$REPORT/ibv_devinfo" 2>&1 || problem "ibv_devinfo has failed"
+    ibv_devinfo -v >"$REPORT/ibv_devinfo" 2>&1
     ucx_info -v >"$REPORT/ucx_version" 2>&1
     UCX_NET_DEVICES=$ALL ucx_info -d >"$REPORT/ucx_devices" 2>&1
-    lscpu >"$REPORT/lscpu"
+    lscpu >"$REPORT/lscpu" 2>&1
     uname -a >"$REPORT/uname"
     for device in ${ALL//,/ }; do
-        local base=/sys/class/infiniband/${device%:*}
-        grep -q ACTIVE "$base/ports/${device#*:}/state" 2>/dev/null ||
-            problem "the port of $device is not active"
-        numa=$(cat "$base/device/numa_node" 2>/dev/null)
-        echo "$device numa_node ${numa:-?} rate $(cat "$base/ports/${device#*:}/rate")" |
-            tee -a "$REPORT/placement"
-        for gid in "$base/ports/${device#*:}"/gids/*; do
-            grep -vq '^[0:]*$' "$gid" 2>/dev/null &&
-                echo "$device gid $(basename "$gid") $(cat "$gid") $(
-                    cat "$base/ports/${device#*:}/gid_attrs/types/$(basename "$gid")" 2>/dev/null)"
-        done >>"$REPORT/gids"
-        [ -s "$REPORT/gids" ] || problem "$device has no GID"
+        check_port "$device"
     done
     limit=$(ulimit -l)
     echo "memlock $limit" >>"$REPORT/limits"
     [ "$limit" = unlimited ] || [ "$limit" -ge $((4 << 20)) ] ||
         problem "locked memory is limited to $limit KiB (ulimit -l unlimited)"
+}
+
+check_port() { # device:port
+    local base=/sys/class/infiniband/${1%:*} port gid numa n_gids=0
+    port=$base/ports/${1#*:}
+    if [ ! -d "$base" ]; then
+        missing "there is no RDMA device ${1%:*} (/sys/class/infiniband has: $(
+            ls /sys/class/infiniband 2>/dev/null | tr '\n' ' '))"
+        return
+    fi
+    grep -q ACTIVE "$port/state" 2>/dev/null || missing "the port $1 is not active"
+    numa=$(cat "$base/device/numa_node" 2>/dev/null)
+    echo "$1 numa_node ${numa:-?} rate $(cat "$port/rate" 2>/dev/null)" |
+        tee -a "$REPORT/placement"
+    for gid in "$port"/gids/*; do
+        grep -vq '^[0:]*$' "$gid" 2>/dev/null || continue
+        n_gids=$((n_gids + 1))
+        echo "$1 gid $(basename "$gid") $(cat "$gid") $(
+            cat "$port/gid_attrs/types/$(basename "$gid")" 2>/dev/null)" >>"$REPORT/gids"
+    done
+    [ $n_gids -gt 0 ] || missing "the port $1 has no GID"
 }
 
 near_card() { # command: on the card's NUMA node, where numactl knows how
@@ -90,10 +123,11 @@ settings() {
 # ---- The first host ------------------------------------------------------
 
 serve() {
+    trap 'exit 0' INT TERM
     echo "serving; end with Ctrl-C when the other host is done"
     (while :; do
         near_card ib_read_bw -d "$CARD" -i "$PORT" -p $BW_PORT -s $PAGE -F \
-            >>"$REPORT/ib_read_bw" 2>&1 || sleep 1
+            --report_gbits -D $SECONDS_EACH >>"$REPORT/ib_read_bw" 2>&1 || sleep 1
     done) &
     pids+=($!)
     (while :; do
@@ -113,7 +147,6 @@ last_number() { # file, column of the last line of figures, in units of 1e6 B/s
 }
 
 drive() {
-    [ -n "$HOST" ] || usage
     local round raw ucx ours
     for round in 1 2 3; do
         # Interleaved, so that what changes on the way changes for all.
@@ -143,16 +176,15 @@ drive() {
 }
 
 pack() {
-    local archive=${REPORT##*/}.tar.gz
+    local archive=$HERE/${REPORT##*/}.tar.gz
     dmesg 2>/dev/null | grep -iE "mlx|rdma|infiniband" | tail -n 50 >"$REPORT/dmesg"
-    tar -C "$(dirname "$REPORT")" -czf "$archive" "${REPORT##*/}" &&
-        echo "report: $archive"
+    tar -C "$FOLDER" -czf "$archive" "${REPORT##*/}" && echo "report: $archive"
 }
 
 check
-case $ROLE in
-serve) trap 'kill "${pids[@]}" 2>/dev/null; pack' EXIT && trap 'exit 0' INT TERM && serve ;;
-drive) drive && pack ;;
-*) usage ;;
-esac
+if [ $n_missing -gt 0 ]; then
+    echo "not measured: $n_missing of the above would have to be there first"
+    exit 1
+fi
+"$ROLE"
 [ $problems -eq 0 ]
