@@ -151,8 +151,13 @@ static peercache_status_t start(peercache_node_t *node, enum pc_verb verb,
         return PEERCACHE_INVALID;
     }
     if (verb == PC_VERB_PUT && node->client) {
-        PC_DEBUG("put", "this node has no pool, and this version stores "
-                        "nothing on other nodes");
+        /* relaxed: only one of the callers is to say it. */
+        if (!atomic_exchange_explicit(&node->refused_put, true,
+                                      memory_order_relaxed)) {
+            PC_WARN("put", "refused, now and later: this node has no pool "
+                           "(mode centralized, and its role is not storage), "
+                           "and this version stores nothing on other nodes");
+        }
         return PEERCACHE_UNSUPPORTED;
     }
     /* seq_cst: the node's end either sees us, or we see that it has begun. */

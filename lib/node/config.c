@@ -319,16 +319,43 @@ static void check_rules(peercache_config_t *config,
     }
 }
 
+/* Names that the original has, with nothing behind them here yet. */
+static const char *const without_effect[] = {
+    "data_replicas", "write_policy",         "rdma_bind_host",
+    "rdma_port",     "meta_bind_host",       "metrics_bind_host",
+    "metrics_port",  "max_channels_per_peer"};
+
+/* Nobody shall believe in copies, or in an address, that are not there. */
+static void warn_without_effect(const peercache_config_t *config)
+{
+    struct pc_text text;
+    pc_text_init(&text);
+    for (size_t i = 0; i < sizeof(without_effect) / sizeof(without_effect[0]);
+         i++) {
+        const char *name = without_effect[i];
+        const char *value = peercache_config_get(config, name);
+        size_t row = (size_t)pc_setting_find(name);
+        if (strcmp(value, pc_setting_at(row)->public.value) != 0) {
+            pc_text_add(&text, "%s%s = %s", text.len == 0 ? "" : ", ", name,
+                        value);
+        }
+    }
+    if (text.len > 0 && !text.failed) {
+        PC_WARN("config", "without effect in this version: %s", text.data);
+    }
+    pc_text_fini(&text);
+}
+
 static void warn_rules(const peercache_config_t *config,
                        const struct pc_settings *settings)
 {
-    if (settings->mode != PC_MODE_HYBRID &&
-        settings->write_policy != PC_WRITE_POLICY_LOCAL) {
-        PC_WARN("config", "write_policy has no effect in mode %s",
-                peercache_config_get(config, "mode"));
-    }
+    warn_without_effect(config);
     if (settings->mode == PC_MODE_SLOTMAP) {
         PC_WARN("config", "mode slotmap is run as p2p");
+    }
+    if (settings->mode == PC_MODE_HYBRID) {
+        PC_WARN("config", "mode hybrid: in this version a put stays with the "
+                          "node that makes it");
     }
 }
 

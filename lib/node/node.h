@@ -123,6 +123,7 @@ struct peercache_node
     _Atomic uint32_t n_ops;   /* Running operations. */
     _Atomic uint32_t n_calls; /* Callers inside the library. */
     _Atomic bool closing;
+    _Atomic bool refused_put;   /* A put without a pool; it is said once. */
     _Atomic uint32_t n_members; /* Of the current view, */
     _Atomic bool any_drains;    /* and whether one of them drains. */
     struct pc_event ready;      /* 1: member, 2: never. */

@@ -194,17 +194,20 @@ static const struct pc_setting table[] = {
     AUTO(node_id, "auto, or " LABEL_SET, is_node_id,
          "Stable name of this node. auto: kept in a file, the same after a "
          "restart."),
-    CHOICE(mode, "p2p", "p2p, hybrid, centralized, slotmap", NODE,
-           "Where values live: p2p: with who put them. hybrid: there or on "
-           "storage nodes, see write_policy. centralized: on storage nodes; "
-           "others have no pool. slotmap: another name of p2p."),
+    CHOICE(
+        mode, "p2p", "p2p, hybrid, centralized, slotmap", NODE,
+        "Where values live: p2p: with who put them. hybrid: there too in this "
+        "version. centralized: on storage nodes; others have no pool, and "
+        "their puts are refused in this version. slotmap: another name of "
+        "p2p."),
     CHOICE(role, "auto", "auto, inference, storage", NODE,
            "auto: what the process is. storage: keeps values for others; needs "
            "mode hybrid or centralized."),
     CHOICE(write_policy, "local", "local, storage, both", NODE,
-           "Where a put in mode hybrid goes; without effect in other modes."),
+           "Where a put in mode hybrid goes; without effect in this version."),
     INT(data_replicas, "1", "1 to 3", NODE,
-        "Copies that a put makes on different nodes."),
+        "Above 1 a node keeps what it puts also where another one holds the "
+        "key. This version makes no copies on other nodes."),
     INT(vnodes, "160", "1 to 65536", CLUSTER,
         "Points of each node on the ring of the directory."),
     INT(directory_replicas, "2", "1 to 16", CLUSTER,
@@ -231,22 +234,26 @@ static const struct pc_setting table[] = {
     AUTO(local_hostname, A_HOST, is_host,
          "Address that other nodes reach this one by."),
     AUTO(rdma_bind_host, A_HOST, is_host,
-         "Address of the bulk connections. " BIND_AUTO "."),
+         "Without effect in this version: all connections come in at "
+         "control_bind_host."),
     INT(rdma_port, "0", "0 to 65535", NODE,
-        "Port of the bulk connections; 0: any free one."),
+        "Without effect in this version: all connections come in at "
+        "control_port."),
     AUTO(control_bind_host, A_HOST, is_host,
          "Address of the control connections. " BIND_AUTO "."),
     INT(control_port, "0", "0 to 65535", NODE,
         "Port of the control connections; 0: any free one."),
     AUTO(meta_bind_host, A_HOST, is_host,
-         "Address of the discovery port. " BIND_AUTO "."),
-    BOOL(metrics_enabled, "true", NODE, "Serve metrics over HTTP."),
-    BOOL(metrics_dashboard, "true", NODE,
-         "Serve a page for people next to the metrics."),
+         "Without effect in this version: the discovery port is bound at the "
+         "address that discovery_addr names."),
+    BOOL(metrics_enabled, "true", NODE,
+         "Without effect in this version: metrics are a text, and are not "
+         "served over HTTP."),
+    BOOL(metrics_dashboard, "true", NODE, "Without effect in this version."),
     TEXT(metrics_bind_host, "127.0.0.1", "an address or name of this host",
-         is_host, NODE, "Address of the metrics port."),
+         is_host, NODE, "Without effect in this version."),
     INT(metrics_port, "31997", "0 to 65535", NODE,
-        "Port of the metrics; 0: any free one."),
+        "Without effect in this version."),
     TEXT(cluster_key_file, "", ANY_TEXT, NULL, NODE,
          "File with the cluster's key, or with two while keys are changed; "
          "only its owner may open it. The variable PEERCACHE_CLUSTER_KEY holds "
@@ -293,7 +300,8 @@ static const struct pc_setting table[] = {
         "GID of the RDMA port (RoCE): set it, and it must be there; unset, or "
         "-1, UCX chooses."),
     INT(max_channels_per_peer, "16", "1 to 1024", NODE,
-        "Reads in flight to one peer at a time, at most."),
+        "Without effect in this version: what is in flight to a peer is "
+        "bounded in bytes."),
     SECONDS(op_timeout, "2", "1ms to 5min", NODE,
             "Longest time of an operation that names none. The variable "
             "PEERCACHE_RDMA_OP_TIMEOUT_MS wins over PEERCACHE_OP_TIMEOUT, at "

@@ -130,6 +130,26 @@ static void calls_that_make_no_sense_are_invalid(void **state)
 
 /* ---- Sizes -------------------------------------------------------------- */
 
+static void puts_of_a_node_without_a_pool_are_refused_with_one_warning(
+    void **state)
+{
+    (void)state;
+    struct batch b;
+    batch_init(&b, 1, LEN);
+    batch_name(&b, "nowhere", 0);
+    peercache_node_t *node = host_node("mode=centralized role=inference");
+    host_ready(node);
+    unsigned before = host_log_count(PEERCACHE_LOG_WARN, "has no pool", "");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(batch_do(&b, node, PC_VERB_PUT, PC_S),
+                         PEERCACHE_UNSUPPORTED);
+    }
+    assert_int_equal(host_log_count(PEERCACHE_LOG_WARN, "has no pool", ""),
+                     before + 1);
+    peercache_node_destroy(node);
+    batch_fini(&b);
+}
+
 static void a_get_of_another_length_leaves_the_buffer_untouched(void **state)
 {
     (void)state;
@@ -904,6 +924,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_of_a_wrong_length_are_invalid_and_set_no_status),
         cmocka_unit_test(calls_that_make_no_sense_are_invalid),
+        cmocka_unit_test(
+            puts_of_a_node_without_a_pool_are_refused_with_one_warning),
         cmocka_unit_test(a_get_of_another_length_leaves_the_buffer_untouched),
         cmocka_unit_test(a_value_larger_than_a_region_is_too_large),
         cmocka_unit_test(the_same_key_many_times_in_a_batch_is_normal),

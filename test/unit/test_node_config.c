@@ -218,6 +218,40 @@ static void slotmap_runs_as_p2p(void **state)
     assert_int_equal(s.mode, PC_MODE_P2P);
 }
 
+static unsigned n_told;
+static void count_told(void *arg, peercache_log_level_t level,
+                       const char *where, const char *message)
+{
+    (void)where;
+    n_told += level == PEERCACHE_LOG_WARN && strstr(message, arg) != NULL;
+}
+
+static unsigned told(peercache_config_t *config, const char *what)
+{
+    struct pc_settings s;
+    n_told = 0;
+    pc_log_set(PEERCACHE_LOG_INFO, count_told, (void *)what);
+    assert_int_equal(pc_config_resolve(config, &s), PEERCACHE_OK);
+    pc_log_set(PEERCACHE_LOG_INFO, NULL, NULL);
+    return n_told;
+}
+
+static void what_has_no_effect_yet_is_one_warning(void **state)
+{
+    assert_set(*state, "metrics_enabled", "false");
+    assert_set(*state, "data_replicas", "1");
+    assert_int_equal(told(*state, ""), 0);
+    assert_set(*state, "data_replicas", "2");
+    assert_set(*state, "write_policy", "both");
+    assert_set(*state, "rdma_port", "4000");
+    assert_int_equal(told(*state, "without effect in this version: "
+                                  "data_replicas = 2, write_policy = both, "
+                                  "rdma_port = 4000"),
+                     1);
+    assert_set(*state, "mode", "hybrid");
+    assert_int_equal(told(*state, "mode hybrid: "), 1);
+}
+
 static void texts_with_rules_are_checked(void **state)
 {
     assert_refused(*state, "node_id", "../../etc");
@@ -571,6 +605,7 @@ int main(void)
         TEST(choices_resolve_to_the_enums_of_their_words),
         TEST(values_resolve_to_typed_fields),
         TEST(slotmap_runs_as_p2p),
+        TEST(what_has_no_effect_yet_is_one_warning),
         TEST(texts_with_rules_are_checked),
         TEST(a_refused_value_names_what_is_allowed),
         TEST(an_unknown_name_is_told_the_nearest_known_one),
