@@ -67,8 +67,8 @@ void host_ready(peercache_node_t *node);
 /* Until all of the pool is there. What is put before has to do with a part of
  * it, and evicts, or finds no room beside what others have pinned. */
 void host_whole(peercache_node_t *node);
-/* A number of the node's metrics, by its name, or of one of several by its label
- * too: name{cause="x"}. 0 if there is none. */
+/* A number of the node's metrics, by its name, or of one of several by its
+ * label too: name{cause="x"}. 0 if there is none. */
 uint64_t host_metric(peercache_node_t *node, const char *name);
 
 /* ---- Values ------------------------------------------------------------- */
