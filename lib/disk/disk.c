@@ -242,7 +242,8 @@ static enum pc_disk_result refusal(const struct pc_disk *disk)
     if (disk->closing) {
         return PC_DISK_CLOSED;
     }
-    return disk->state == PC_DISK_GONE ? PC_DISK_LOST : PC_DISK_OK;
+    return disk->opening || disk->state == PC_DISK_GONE ? PC_DISK_LOST
+                                                        : PC_DISK_OK;
 }
 
 static bool is_paused(const struct pc_disk *disk)
@@ -543,6 +544,12 @@ void pc_disk_stats(struct pc_disk *disk, struct pc_disk_stats *stats_p)
     uint64_t free_bytes = 0;
     uint64_t now = pc_disk_now(disk);
     pc_disk_lock(disk);
+    if (disk->opening) {
+        *stats_p = (struct pc_disk_stats){.state = disk->state,
+                                          .failure = disk->failure};
+        pc_disk_unlock(disk);
+        return;
+    }
     struct pc_disk_stats stats = disk->counts;
     stats.state = disk->state;
     stats.failure = disk->failure;

@@ -49,7 +49,7 @@ struct pc_disk;
     X(CORRUPT, "corrupt")   /* What was read is not what was written. */       \
     X(MISMATCH, "mismatch") /* Read: another key or length than asked. */      \
     X(REMOVED, "removed")   /* Removed or replaced while under way. */         \
-    X(LOST, "lost")         /* The directory is gone or another one. */        \
+    X(LOST, "lost")         /* No directory: gone, or not there yet. */        \
     X(CLOSED, "closed")                                                        \
     X(NO_MEMORY, "no_memory")
 
@@ -111,6 +111,9 @@ struct pc_disk_params
     bool buffered; /* Use the page cache even where direct I/O would work. */
     const struct pc_disk_io *io; /* NULL: the operating system's. */
     struct pc_clock clock; /* For pauses after errors. now NULL: system. */
+    /* How long open waits for a directory that does not answer, as on a network
+     * that is down: then it goes on in the background. 0: for ever. */
+    uint64_t open_ns;
     /* Each may be NULL; called like done functions.
      * gone: a record that lookup has shown is not there any more for a reason
      * other than remove, clear or a newer write. recovered: all segments that
@@ -126,7 +129,10 @@ struct pc_disk_params
  * indexing goes on in the background. On failure *error_p (of pc_alloc, may be
  * NULL) says in a sentence what is wrong. INVALID: a parameter; ALREADY:
  * another process (or this one) has it open; IO, NO_SPACE, NO_MEMORY: what it
- * says. A read-only directory opens: its values can be read. Blocks.
+ * says. A read-only directory opens: its values can be read. Blocks,
+ * with threads for open_ns at most: then OK, and the state is OPENING. Until
+ * that ends, in RUNNING or GONE, nothing is found, nothing is accepted (LOST),
+ * and so no removal is confirmed.
  */
 peercache_status_t pc_disk_open(const struct pc_disk_params *params,
                                 struct pc_disk **disk_p, char **error_p);
@@ -245,7 +251,8 @@ enum pc_disk_result pc_disk_clear(struct pc_disk *disk, pc_disk_write_fn done,
 enum pc_disk_state {
     PC_DISK_RUNNING,
     PC_DISK_PAUSED, /* Writing failed; it is tried again later. */
-    PC_DISK_GONE    /* The directory is lost; until the next start. */
+    PC_DISK_GONE,   /* The directory is lost; until the next start. */
+    PC_DISK_OPENING /* The directory does not answer yet. */
 };
 
 struct pc_disk_stats

@@ -134,7 +134,11 @@ struct pc_disk
     pthread_mutex_t lock;
     pthread_cond_t work, keep, changed;
 
-    /* All below: under the lock. */
+    /* All below: under the lock, but while it is being opened: then the one who
+     * opens has files and segments alone. */
+    bool opening, unattended;
+    peercache_status_t opened; /* What came of it, and in a sentence. */
+    char *open_error;
     bool closing, stop;
     bool muted;    /* Close has told everybody: no more calls. */
     bool detached; /* Close does not wait any more: the last thread frees. */
@@ -329,6 +333,9 @@ void pc_disk_seal(struct pc_disk *disk, struct pc_disk_segment *segment);
 bool pc_disk_reclaim(struct pc_disk *disk);
 /* Segments of which nothing can be found any more. */
 bool pc_disk_free_empty(struct pc_disk *disk);
+/* Open the directory, list what is there, and say so. Keeper, or the one who
+ * opens where there is none. */
+void pc_disk_enter(struct pc_disk *disk);
 /* Index the newest segment that is not yet. Keeper; false: all are. */
 bool pc_disk_recover(struct pc_disk *disk);
 /* Scan a segment whose index block has lied. Keeper; false: none. */

@@ -248,6 +248,7 @@ void pc_disk_free(struct pc_disk *disk)
     (void)pthread_cond_destroy(&disk->work);
     (void)pthread_mutex_destroy(&disk->lock);
     pc_free(disk->slots);
+    pc_free(disk->open_error);
     pc_free(disk->path);
     pc_free(disk);
 }
@@ -363,6 +364,43 @@ static peercache_status_t enter(struct pc_disk *disk, char **error_p)
                : PEERCACHE_OK;
 }
 
+/* Nobody waited for the end of it. Lock held. */
+static void tell_entered(const struct pc_disk *disk)
+{
+    if (disk->opened == PEERCACHE_OK) {
+        PC_INFO("disk", "%s answers: its values are found from now on",
+                disk->path);
+    } else {
+        PC_WARN("disk", "no disk until a restart: %s",
+                disk->open_error != NULL ? disk->open_error
+                                         : peercache_strerror(disk->opened));
+    }
+}
+
+void pc_disk_enter(struct pc_disk *disk)
+{
+    char *error = NULL;
+    peercache_status_t status = enter(disk, &error);
+    pc_disk_lock(disk);
+    disk->opening = false;
+    disk->opened = status;
+    disk->open_error = error;
+    disk->recovery_began_ns = pc_disk_now(disk);
+    if (status == PEERCACHE_OK) {
+        disk->state = PC_DISK_RUNNING;
+        disk->failure = PC_DISK_OK;
+    } else {
+        disk->state = PC_DISK_GONE;
+        disk->failure = PC_DISK_LOST;
+        disk->recovering = false;
+    }
+    if (disk->unattended) {
+        tell_entered(disk);
+    }
+    (void)pthread_cond_broadcast(&disk->changed);
+    pc_disk_unlock(disk);
+}
+
 static void complete_params(struct pc_disk_params *params)
 {
     if (params->segment_size == 0) {
@@ -387,6 +425,48 @@ static void complete_params(struct pc_disk_params *params)
     }
 }
 
+static void wait_change(struct pc_disk *disk, uint64_t until_ns)
+{
+    struct timespec end = {.tv_sec = (time_t)(until_ns / PC_S),
+                           .tv_nsec = (long)(until_ns % PC_S)};
+    (void)pthread_cond_timedwait(&disk->changed, &disk->lock, &end);
+}
+
+/* The keeper opens the directory: a thread of ours may hang in it. */
+static peercache_status_t wait_entered(struct pc_disk *disk, char **error_p)
+{
+    uint64_t most = disk->params.open_ns;
+    uint64_t until = pc_clock_monotonic() + most;
+    pc_disk_lock(disk);
+    while (disk->opening && (most == 0 || pc_clock_monotonic() < until)) {
+        wait_change(disk, most == 0 ? pc_clock_monotonic() + PC_S : until);
+    }
+    disk->unattended = disk->opening;
+    peercache_status_t status = disk->opening ? PEERCACHE_OK : disk->opened;
+    if (disk->unattended) {
+        PC_WARN("disk",
+                "%s does not answer: no disk until it does, values are kept in "
+                "memory only",
+                disk->path);
+    } else if (error_p != NULL) {
+        *error_p = disk->open_error;
+        disk->open_error = NULL;
+    }
+    pc_disk_unlock(disk);
+    return status;
+}
+
+static peercache_status_t start(struct pc_disk *disk, char **error_p)
+{
+    if (disk->params.n_threads == 0) {
+        pc_disk_enter(disk);
+    } else if (!pc_disk_start_threads(disk)) {
+        return fail(error_p, PEERCACHE_NO_MEMORY, disk->path,
+                    "no thread can be started");
+    }
+    return wait_entered(disk, error_p);
+}
+
 peercache_status_t pc_disk_open(const struct pc_disk_params *given,
                                 struct pc_disk **disk_p, char **error_p)
 {
@@ -403,18 +483,14 @@ peercache_status_t pc_disk_open(const struct pc_disk_params *given,
     if (disk == NULL) {
         return fail(error_p, PEERCACHE_NO_MEMORY, params.path, "no memory");
     }
-    peercache_status_t status = enter(disk, error_p);
-    if (status != PEERCACHE_OK) {
-        pc_disk_free(disk);
-        return status;
-    }
+    disk->opening = true;
     disk->recovering = true;
-    disk->recovery_began_ns = pc_disk_now(disk);
-    if (params.n_threads > 0 && !pc_disk_start_threads(disk)) {
-        (void)fail(error_p, PEERCACHE_NO_MEMORY, disk->path,
-                   "no thread can be started");
+    disk->state = PC_DISK_OPENING;
+    disk->failure = PC_DISK_LOST;
+    peercache_status_t status = start(disk, error_p);
+    if (status != PEERCACHE_OK) {
         (void)pc_disk_close(disk, 10 * PC_S);
-        return PEERCACHE_NO_MEMORY;
+        return status;
     }
     *disk_p = disk;
     return PEERCACHE_OK;
@@ -477,6 +553,9 @@ void pc_disk_lose(struct pc_disk *disk)
 /* Nothing is left to do that a restart would miss. */
 static bool is_quiet(const struct pc_disk *disk)
 {
+    if (disk->opening) {
+        return false;
+    }
     for (struct pc_list *link = disk->doomed.next; link != &disk->doomed;
          link = link->next) {
         if (!PC_CONTAINER_OF(link, struct pc_disk_segment, link)->unlinked &&
@@ -496,13 +575,6 @@ static bool is_quiet(const struct pc_disk *disk)
            disk->n_calling == 0 && disk->active == NULL &&
            disk->spare == NULL && pc_list_is_empty(&disk->clears) &&
            !disk->keeping;
-}
-
-static void wait_change(struct pc_disk *disk, uint64_t until_ns)
-{
-    struct timespec end = {.tv_sec = (time_t)(until_ns / PC_S),
-                           .tv_nsec = (long)(until_ns % PC_S)};
-    (void)pthread_cond_timedwait(&disk->changed, &disk->lock, &end);
 }
 
 /* Does somebody use a request just now? */

@@ -383,6 +383,7 @@ static void *keeper_main(void *arg)
     struct pc_disk_worker *worker = arg;
     struct pc_disk *disk = worker->disk;
     uint64_t due;
+    pc_disk_enter(disk);
     pc_disk_lock(disk);
     while (!disk->stop) {
         uint64_t before = disk->n_signals;

@@ -215,7 +215,8 @@ static void add_disk(const peercache_node_t *node, struct pc_text *text)
 {
     static const char *const states[] = {[PC_DISK_RUNNING] = "running",
                                          [PC_DISK_PAUSED] = "paused",
-                                         [PC_DISK_GONE] = "lost"};
+                                         [PC_DISK_GONE] = "lost",
+                                         [PC_DISK_OPENING] = "opening"};
     struct pc_disk_stats stats;
     if (!pc_tier_stats(node, &stats)) {
         pc_text_add(text, ",\"disk\":{\"state\":\"none\"}");

@@ -18,6 +18,8 @@
  * one request or operation pins. */
 #define PINNED_SHARE 4
 #define MINE_SHARE   8
+/* What the start of a node waits for the directory to answer. */
+#define OPEN_NS (2 * PC_S)
 /* What the end of a node waits for its queue of writes. */
 #define CLOSE_NS (2 * PC_S)
 /* Announced: 256 records each 5 ms at most, 51,200 a second. */
@@ -659,6 +661,7 @@ static bool open_disk(struct pc_tier *tier, const char *path,
         .sync = sync_of(s),
         .io = io,
         .clock = node->clock,
+        .open_ns = OPEN_NS,
         .gone = gone,
         .arg = tier,
     };
@@ -707,8 +710,12 @@ void pc_tier_open(struct peercache_node *node, const struct pc_disk_io *io,
         pc_free(tier);
         return;
     }
-    PC_INFO("disk", "disk tier at %s, at most %llu bytes", path,
-            (unsigned long long)node->settings.disk_size);
+    struct pc_disk_stats stats;
+    pc_disk_stats(tier->disk, &stats);
+    if (stats.state != PC_DISK_OPENING) { /* Which is said already. */
+        PC_INFO("disk", "disk tier at %s, at most %llu bytes", path,
+                (unsigned long long)node->settings.disk_size);
+    }
     node->tier = tier;
     pc_engine_timer_start(&node->engine, &tier->timer,
                           pc_engine_now(&node->engine) + ANNOUNCE_EVERY_NS);

@@ -175,7 +175,8 @@
     X(DISK_QUEUED_READS, GAUGE, "disk_queued_reads", "",                       \
       "reads that wait for the disk")                                          \
     X(DISK_STATE, GAUGE, "disk_state", "",                                     \
-      "0 no disk tier, 1 running, 2 writing is paused after errors, 3 lost")   \
+      "0 no disk tier, 1 running, 2 writing is paused after errors, 3 lost, "  \
+      "4 does not answer yet")                                                 \
     X(DISK_RECOVERING, GAUGE, "disk_recovering", "",                           \
       "1 while what was found at the start is being indexed")                  \
     X(PROMOTIONS, GAUGE, "promotions_in_flight", "",                           \

@@ -276,12 +276,11 @@ struct hang
     pthread_cond_t changed;
     bool hangs;
     unsigned n_hanging, n_ended;
+    int error; /* Of opening. */
 };
 
-static int hanging_pwrite(void *arg, int file, const void *from, size_t len,
-                          uint64_t at, size_t *n_p)
+static void hang_on(struct hang *hang)
 {
-    struct hang *hang = arg;
     (void)pthread_mutex_lock(&hang->lock);
     hang->n_hanging++;
     (void)pthread_cond_broadcast(&hang->changed);
@@ -290,7 +289,21 @@ static int hanging_pwrite(void *arg, int file, const void *from, size_t len,
     }
     hang->n_hanging--;
     (void)pthread_mutex_unlock(&hang->lock);
+}
+
+static int hanging_pwrite(void *arg, int file, const void *from, size_t len,
+                          uint64_t at, size_t *n_p)
+{
+    hang_on(arg);
     return pc_disk_io_system()->pwrite(NULL, file, from, len, at, n_p);
+}
+
+static int hanging_open_dir(void *arg, const char *path, int *dir_p)
+{
+    struct hang *hang = arg;
+    hang_on(hang);
+    return hang->error != 0 ? hang->error
+                            : pc_disk_io_system()->open_dir(NULL, path, dir_p);
 }
 
 static void counted_close(void *arg, int file)
@@ -311,17 +324,23 @@ static void set_hangs(struct hang *hang, bool hangs)
     (void)pthread_mutex_unlock(&hang->lock);
 }
 
+static void make_hang(struct world *w, struct hang *hang)
+{
+    hang->io = *pc_disk_io_system();
+    hang->io.arg = hang;
+    hang->io.pwrite = hanging_pwrite;
+    hang->io.open_dir = hanging_open_dir;
+    hang->io.close = counted_close;
+    (void)pthread_mutex_init(&hang->lock, NULL);
+    (void)pthread_cond_init(&hang->changed, NULL);
+    w->params.io = &hang->io;
+}
+
 static void close_does_not_wait_for_a_disk_that_hangs(void **state)
 {
     struct world *w = *state;
     static struct hang hang;
-    hang.io = *pc_disk_io_system();
-    hang.io.arg = &hang;
-    hang.io.pwrite = hanging_pwrite;
-    hang.io.close = counted_close;
-    (void)pthread_mutex_init(&hang.lock, NULL);
-    (void)pthread_cond_init(&hang.changed, NULL);
-    w->params.io = &hang.io;
+    make_hang(w, &hang);
     assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
     do_put(w, 1);
     while (atomic_load(&w->n_done) == 0) {
@@ -350,6 +369,98 @@ static void close_does_not_wait_for_a_disk_that_hangs(void **state)
     }
 }
 
+static enum pc_disk_state state_of(struct world *w)
+{
+    struct pc_disk_stats stats;
+    pc_disk_stats(w->disk, &stats);
+    return stats.state;
+}
+
+/* A directory that hangs is opened for a while only: no disk so far. */
+static void open_hanging(struct world *w, struct hang *hang)
+{
+    struct pc_disk_place place;
+    uint64_t cursor = 0;
+    set_hangs(hang, true);
+    w->params.open_ns = 20 * PC_MS;
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    assert_int_equal(state_of(w), PC_DISK_OPENING);
+    assert_true(pc_disk_recovering(w->disk));
+    assert_false(pc_disk_lookup(w->disk, digest_of(1), &place));
+    assert_int_equal(pc_disk_list(w->disk, &cursor, &place, 1), 0);
+    /* What may be there cannot be removed, and nobody is told that it was. */
+    assert_int_equal(pc_disk_remove(w->disk, digest_of(1), on_written, w),
+                     PC_DISK_LOST);
+    assert_int_equal(pc_disk_clear(w->disk, on_written, w), PC_DISK_LOST);
+    uint64_t n_queued = atomic_load(&w->n_queued);
+    do_put(w, 2);
+    do_get(w, 1);
+    assert_int_equal(atomic_load(&w->n_queued), n_queued);
+}
+
+static void a_directory_that_does_not_answer_is_opened_when_it_does(
+    void **state)
+{
+    struct world *w = *state;
+    struct pc_disk_place place;
+    static struct hang hang;
+    make_hang(w, &hang);
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    do_put(w, 1);
+    assert_true(pc_disk_close(w->disk, 60 * PC_S));
+    open_hanging(w, &hang);
+    set_hangs(&hang, false);
+    while (state_of(w) == PC_DISK_OPENING || pc_disk_recovering(w->disk)) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(state_of(w), PC_DISK_RUNNING);
+    assert_true(pc_disk_lookup(w->disk, digest_of(1), &place));
+    do_get(w, 1);
+    do_put(w, 2);
+    assert_true(pc_disk_close(w->disk, 60 * PC_S));
+    assert_int_equal(atomic_load(&w->n_queued), 3);
+    assert_int_equal(atomic_load(&w->n_ok), 3);
+    assert_int_equal(atomic_load(&w->n_wrong), 0);
+}
+
+static void a_directory_that_answers_with_an_error_at_last_is_lost(void **state)
+{
+    struct world *w = *state;
+    static struct hang hang;
+    make_hang(w, &hang);
+    hang.error = EIO;
+    open_hanging(w, &hang);
+    set_hangs(&hang, false);
+    while (state_of(w) == PC_DISK_OPENING) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(state_of(w), PC_DISK_GONE);
+    assert_false(pc_disk_recovering(w->disk));
+    assert_true(pc_disk_close(w->disk, 60 * PC_S));
+    /* In time it is what it was. */
+    char *error = NULL;
+    w->params.open_ns = 60 * PC_S;
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, &error), PEERCACHE_IO);
+    assert_non_null(strstr(error, w->params.path));
+    pc_free(error);
+}
+
+static void close_does_not_wait_for_a_directory_that_does_not_answer(
+    void **state)
+{
+    struct world *w = *state;
+    static struct hang hang;
+    make_hang(w, &hang);
+    open_hanging(w, &hang);
+    uint64_t began = pc_clock_monotonic();
+    assert_false(pc_disk_close(w->disk, 200 * PC_MS));
+    assert_true(pc_clock_monotonic() - began < 5 * PC_S);
+    set_hangs(&hang, false);
+    while (pc_mem_outstanding() > 0) {
+        (void)usleep(1000); /* The thread that hung frees all. */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +476,15 @@ int main(void)
             teardown),
         cmocka_unit_test_setup_teardown(
             close_does_not_wait_for_a_disk_that_hangs, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_directory_that_does_not_answer_is_opened_when_it_does, setup,
+            teardown),
+        cmocka_unit_test_setup_teardown(
+            a_directory_that_answers_with_an_error_at_last_is_lost, setup,
+            teardown),
+        cmocka_unit_test_setup_teardown(
+            close_does_not_wait_for_a_directory_that_does_not_answer, setup,
+            teardown),
     };
     pc_log_set(PEERCACHE_LOG_ERROR, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
