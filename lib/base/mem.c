@@ -75,9 +75,9 @@ char *pc_strndup(const char *text, size_t len)
     return copy;
 }
 
-void pc_mem_fail_after(int64_t n)
+int64_t pc_mem_fail_after(int64_t n)
 {
-    atomic_store_explicit(&fail_after, n, memory_order_relaxed);
+    return atomic_exchange_explicit(&fail_after, n, memory_order_relaxed);
 }
 
 int64_t pc_mem_outstanding(void)

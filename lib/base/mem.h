@@ -20,8 +20,9 @@ void pc_free(void *memory);
 /* A copy of len bytes with a NUL behind them. */
 char *pc_strndup(const char *text, size_t len);
 
-/* Tests: let the allocation after n further ones fail (once); -1: never. */
-void pc_mem_fail_after(int64_t n);
+/* Tests: let the allocation after n further ones fail (once); -1: never.
+ * Returns what was left of the last such wish: -1 if it came true. */
+int64_t pc_mem_fail_after(int64_t n);
 /* Allocations not yet freed. */
 int64_t pc_mem_outstanding(void);
 

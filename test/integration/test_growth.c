@@ -19,6 +19,7 @@ struct pc_fabric
 {
     _Atomic unsigned n_regions; /* Asked for so far. */
     struct pc_event n_allowed;  /* Those beyond have to wait. */
+    size_t most;                /* Bytes of a region, if not 0. */
 };
 
 struct pc_fabric_mem
@@ -56,6 +57,10 @@ static peercache_status_t mem_register(
         uint32_t allowed;
         while ((allowed = pc_event_get(&fabric->n_allowed)) <= number) {
             (void)pc_event_wait(&fabric->n_allowed, allowed, UINT64_MAX);
+        }
+        if (fabric->most != 0 && params->len > fabric->most) {
+            pc_free(mem);
+            return PEERCACHE_NO_MEMORY;
         }
         mem->is_ours = true;
         mem->addr = aligned_alloc(4096, params->len);
@@ -126,11 +131,9 @@ static const struct pc_fabric_ops gate_ops = {
     .devices = no_words,
 };
 
-/* A node with a pool of four regions, the first of which is there. */
-static peercache_node_t *start(struct pc_fabric *fabric, uint64_t growth_ns)
+static peercache_node_t *start_with(struct pc_fabric *fabric,
+                                    const char *settings)
 {
-    *fabric = (struct pc_fabric){.n_regions = 0};
-    pc_event_init(&fabric->n_allowed, 1);
     struct pc_node_env env = {
         .link_ops = pc_socket_link(),
         .fabric_ops = &gate_ops,
@@ -140,13 +143,22 @@ static peercache_node_t *start(struct pc_fabric *fabric, uint64_t growth_ns)
         .random_seed = 1,
         .wall_ns = 1700000000 * PC_S,
     };
-    peercache_config_t *config =
-        host_config("global_segment_size=4MiB region_size=1MiB node_id=gate");
+    peercache_config_t *config = host_config(settings);
     peercache_node_t *node = NULL;
     assert_int_equal(pc_node_create(config, &env, &node), PEERCACHE_OK);
     peercache_config_destroy(config);
-    node->growth_ns = growth_ns;
     host_ready(node);
+    return node;
+}
+
+/* A node with a pool of four regions, the first of which is there. */
+static peercache_node_t *start(struct pc_fabric *fabric, uint64_t growth_ns)
+{
+    *fabric = (struct pc_fabric){.n_regions = 0};
+    pc_event_init(&fabric->n_allowed, 1);
+    peercache_node_t *node = start_with(
+        fabric, "global_segment_size=4MiB region_size=1MiB node_id=gate");
+    node->growth_ns = growth_ns;
     WAIT_UNTIL(atomic_load(&fabric->n_regions) == 2, 30);
     return node;
 }
@@ -286,6 +298,31 @@ static void a_put_that_waits_can_be_cancelled(void **state)
     peercache_node_destroy(node);
 }
 
+/* As that of a device whose largest registration is smaller than a region:
+ * the pool comes up all the same, in memory that is read in another way. */
+static void regions_that_cannot_be_registered_are_plain_memory(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric = {.most = REGION - 1};
+    struct batch batch;
+    pc_event_init(&fabric.n_allowed, UINT32_MAX);
+    host_log_keep();
+    peercache_node_t *node = start_with(
+        &fabric, "global_segment_size=4MiB region_size=1MiB node_id=gate");
+    host_whole(node);
+    assert_int_equal(stats_of(node).n_regions, 4);
+    assert_int_equal(atomic_load(&fabric.n_regions), 4);
+    assert_true(host_log_count(PEERCACHE_LOG_WARN, "no memory",
+                               "using plain memory") > 0);
+    make_batch(&batch);
+    assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 30 * PC_S),
+                     PEERCACHE_OK);
+    assert_all_there(&batch, node);
+    assert_int_equal(host_metric(node, "pool_missing_bytes"), 0);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +331,7 @@ int main(void)
         cmocka_unit_test(
             a_region_that_does_not_come_is_waited_for_a_moment_only),
         cmocka_unit_test(a_put_that_waits_can_be_cancelled),
+        cmocka_unit_test(regions_that_cannot_be_registered_are_plain_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

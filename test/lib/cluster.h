@@ -221,6 +221,7 @@ struct cluster_call
     uint32_t flags;
     bool registered;
     bool quiet;
+    bool may_be_refused; /* For want of memory: then it has ended at once. */
 };
 
 struct cluster_op *cluster_begin(struct cluster *c,

@@ -381,6 +381,21 @@ static void register_memory(struct cluster_op *op)
     }
 }
 
+/* Nothing of it has begun, and nobody looks at its memory. */
+static void be_refused(struct cluster_op *op, peercache_status_t status)
+{
+    for (size_t i = 0; i < op->n; i++) {
+        op->statuses[i] = status;
+    }
+    op->result = status;
+    op->ended_ns = cluster_now(op->cluster);
+    if (op->op != NULL ||
+        !cluster_arena_take_away(op->memory, op->memory_len)) {
+        cluster_fail(op->cluster, "a refused operation left something");
+    }
+    op->ended = true;
+}
+
 struct cluster_op *cluster_begin(struct cluster *c,
                                  const struct cluster_call *call)
 {
@@ -429,7 +444,9 @@ struct cluster_op *cluster_begin(struct cluster *c,
     c->wants[op->node] = true;
     peercache_status_t status = submit(op, &params);
     c->acting = before;
-    if (status != PEERCACHE_IN_PROGRESS) {
+    if (status == PEERCACHE_NO_MEMORY && call->may_be_refused) {
+        be_refused(op, status);
+    } else if (status != PEERCACHE_IN_PROGRESS) {
         cluster_fail(c, "%s %s is refused: %s", cluster_name(op->node),
                      verb_name(op->verb), peercache_status_name(status));
     }
