@@ -114,6 +114,11 @@ s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])'
 }
 
+# The blocks of a language in a Markdown file, with that port.
+blocks() { # language, file, port
+    sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{/^\`\`\`/!p}" "$2" | sed "s/31998/$3/"
+}
+
 stage_examples() {
     local flags example
     for example in put_get async_batch; do
@@ -131,7 +136,19 @@ stage_examples() {
             "build/examples/$example-pc" "127.0.0.1:$(free_port)" || return 1
     done
     echo "-- hello.py"
-    .venv/bin/python examples/hello.py "127.0.0.1:$(free_port)"
+    .venv/bin/python examples/hello.py "127.0.0.1:$(free_port)" || return 1
+    echo "-- what README.md shows"
+    export PEERCACHE_DISK_ENABLED=false # Else in /data, by default.
+    blocks c README.md "$(free_port)" >build/examples/readme.c
+    blocks python README.md "$(free_port)" >build/examples/readme.py
+    blocks python bindings/python/README.md "$(free_port)" >build/examples/python.py
+    # shellcheck disable=SC2086
+    cc -std=c11 -Wall -Wextra -Werror build/examples/readme.c -o build/examples/readme \
+        $flags -Wl,-rpath,"$ROOT/build/stage/lib" && build/examples/readme || return 1
+    for example in readme python; do
+        grep -q "assert" "build/examples/$example.py" &&
+            .venv/bin/python "build/examples/$example.py" || return 1
+    done
 }
 
 # One wheel for each Python that is found, each in a fresh environment, with the
@@ -261,7 +278,7 @@ stage_bench() {
     test/bench/ratios.sh build/bin && build/bin/peercache-bench-cluster
 }
 
-export -f all_seeds configure run_ctest run_sanitized free_port
+export -f all_seeds blocks configure run_ctest run_sanitized free_port
 export -f stage_setup stage_build stage_tests stage_package stage_python \
     stage_checks stage_format stage_install stage_examples stage_ucx \
     stage_model \

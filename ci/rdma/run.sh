@@ -10,7 +10,7 @@
 # machine that is busy. Exits with 77, and a last line that says why, where a guest
 # cannot be had. README.md beside this file says what is shown there.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 2
 JUNIT= LOGS=build/logs SLOW=1
 while [ $# -gt 0 ]; do
     case $1 in
