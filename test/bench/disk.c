@@ -41,6 +41,10 @@ struct run
     unsigned char *values; /* Some different ones, used in turn. */
     _Atomic uint64_t n_done, n_failed, next;
     sem_t ended;
+    /* Values in any order, some twice, as fio takes its blocks; else each one
+     * once. What lies below the disk may keep what was read before. */
+    bool any_order;
+    uint64_t salt;     /* Of that order: another one each time. */
     double cpu;        /* Seconds a GiB that was read. */
     double depth_seen; /* Reads in the kernel at a time, on average. */
     struct pc_disk_io io;
@@ -128,7 +132,8 @@ static bool ask(struct slot *slot)
 {
     struct run *run = slot->run;
     uint64_t i = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
-    struct pc_disk_read read = {.digest = digest_of(i * 7919 % run->n_values),
+    uint64_t any = run->any_order ? digest_of(i ^ run->salt).lo : i * 7919;
+    struct pc_disk_read read = {.digest = digest_of(any % run->n_values),
                                 .buffer = slot->buffer,
                                 .length = run->value_len,
                                 .done = on_read,
@@ -298,28 +303,55 @@ static void write_pair(struct run *run, bool first, bool with_fio,
 
 struct reads
 {
-    struct series tier, uring, aio;
+    struct series tier, once, uring, aio, shape, tier_shape;
 };
+
+/* fio: one for each engine, then with the tier's blocks; then the tier. */
+enum { SHAPE = FIO_N_ENGINES, TIER, TIER_ONCE, N_WAYS };
+
+/* fio with what a record of the tier is: its value does not begin with a block,
+ * so one block more, which begin anywhere. MiB/s of values. */
+static double records_of_fio(const struct run *run, const struct fio_job *of)
+{
+    struct fio_job job = *of;
+    job.engine = FIO_PSYNC;
+    job.block = run->value_len + PC_DISK_BLOCK;
+    job.align = PC_DISK_BLOCK;
+    job.bytes = run->n_values * job.block;
+    return fio_run(&job) * (double)run->value_len / (double)job.block;
+}
 
 static void read_round(struct run *run, struct pc_disk *disk,
                        struct fio_job *job, unsigned round, struct reads *reads)
 {
-    double got[FIO_N_ENGINES + 1] = {0};
-    for (unsigned i = 0; i <= FIO_N_ENGINES; i++) {
-        unsigned what = (i + round) % (FIO_N_ENGINES + 1);
-        if (what == FIO_N_ENGINES) {
+    double got[N_WAYS] = {0};
+    for (unsigned i = 0; i < N_WAYS; i++) {
+        unsigned what = (i + round) % N_WAYS;
+        if (what >= TIER) {
+            run->any_order = what == TIER;
+            run->salt = ((uint64_t)round + 1) << 32;
             got[what] = mib_s(run, read_all(run, disk));
+        } else if (what == SHAPE) {
+            got[what] = job->n_files > 0 ? records_of_fio(run, job) : 0;
         } else if (job->n_files > 0) {
             job->engine = (enum fio_engine)what;
             got[what] = fio_run(job);
         }
     }
-    printf("  read: tier %.0f, fio psync %.0f, libaio %.0f, io_uring %.0f "
-           "MiB/s; %.2f s of a core a GiB, %.2f in the kernel\n",
-           got[FIO_N_ENGINES], got[FIO_PSYNC], got[FIO_LIBAIO], got[FIO_URING],
-           run->cpu, run->depth_seen);
+    double shape = got[SHAPE];
+    printf("  read: tier %.0f, each value once %.0f, fio psync %.0f, libaio "
+           "%.0f, io_uring %.0f, "
+           "psync of the tier's blocks %.0f MiB/s; %.2f s of a core a GiB, "
+           "%.2f in the kernel\n",
+           got[TIER], got[TIER_ONCE], got[FIO_PSYNC], got[FIO_LIBAIO],
+           got[FIO_URING], shape, run->cpu, run->depth_seen);
+    if (got[FIO_PSYNC] > 0 && shape > 0) {
+        series_add(&reads->shape, shape / got[FIO_PSYNC]);
+        series_add(&reads->tier_shape, got[TIER] / shape);
+    }
     if (got[FIO_PSYNC] > 0) {
-        series_add(&reads->tier, got[FIO_N_ENGINES] / got[FIO_PSYNC]);
+        series_add(&reads->tier, got[TIER] / got[FIO_PSYNC]);
+        series_add(&reads->once, got[TIER_ONCE] / got[FIO_PSYNC]);
     }
     if (got[FIO_PSYNC] > 0 && got[FIO_LIBAIO] > 0) {
         series_add(&reads->aio, got[FIO_LIBAIO] / got[FIO_PSYNC]);
@@ -361,6 +393,9 @@ static void throughput(struct run *run)
            run->depth, stats.direct ? "yes" : "no");
     series_print(&writes, "write: tier / fio psync");
     series_print(&reads.tier, "read: tier / fio psync");
+    series_print(&reads.once, "read: tier, each once / fio psync");
+    series_print(&reads.shape, "read: fio of the tier's blocks");
+    series_print(&reads.tier_shape, "read: tier / fio of its blocks");
     series_print(&reads.aio, "read: fio libaio / fio psync");
     series_print(&reads.uring, "read: fio io_uring / fio psync");
     (void)pc_disk_clear(disk, NULL, NULL);

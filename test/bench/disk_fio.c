@@ -63,7 +63,8 @@ double fio_run(const struct fio_job *job)
     } else {
         n += snprintf(command + n, sizeof(command) - (size_t)n,
                       "--rw=randread --readonly --file_service_type=random "
-                      "--norandommap --randrepeat=0");
+                      "--norandommap --randrepeat=0 --blockalign=%zu",
+                      job->align > 0 ? job->align : job->block);
     }
     if ((size_t)n + 16 > sizeof(command)) {
         return 0;

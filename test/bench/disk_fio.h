@@ -18,6 +18,7 @@ struct fio_job
     enum fio_engine engine;
     bool write; /* In order, and synced at the end; else in any order. */
     size_t block;
+    size_t align; /* Where blocks of reads begin; 0: at multiples of a block. */
     uint64_t bytes; /* Together. */
     uint32_t depth; /* psync: as many threads. */
 };
