@@ -21,7 +21,7 @@
 
 /* While a put waits for the pool's next region it looks so often whether it is
  * cancelled. */
-#define GROWTH_LOOK (50 * PC_MS)
+#define GROWTH_LOOK (20 * PC_MS)
 
 /* ---- In the caller's thread ------------------------------------------- */
 
@@ -171,8 +171,9 @@ static void write_part(struct peercache_op *op, size_t end)
             op->next++;
         } else if (any || !may_wait) {
             return;
-        } else {
-            (void)pc_event_wait(&node->pool_grown, seen, GROWTH_LOOK);
+        } else if (!pc_event_wait(&node->pool_grown, seen, GROWTH_LOOK) &&
+                   op->on_copier) {
+            return; /* Others wait for this thread: their turn first. */
         }
     }
 }

@@ -298,6 +298,48 @@ static void a_put_that_waits_can_be_cancelled(void **state)
     peercache_node_destroy(node);
 }
 
+/* There is one copy thread. */
+static void a_put_that_waits_does_not_keep_others_from_the_copy_thread(
+    void **state)
+{
+    (void)state;
+    struct pc_fabric fabric;
+    struct batch first;
+    struct batch second;
+    struct batch nobody;
+    peercache_op_t *ops[2];
+    peercache_node_t *node = start(&fabric, 100 * PC_S);
+    make_batch(&first);
+    batch_init(&second, N_PAGES, PAGE);
+    batch_init(&nobody, 1, PAGE);
+    batch_name(&nobody, "nobody", 0);
+    batch_name(&second, "other", 0);
+    batch_fill(&second);
+    first.params.timeout_ns = 300 * PC_S;
+    second.params.timeout_ns = 300 * PC_S;
+    assert_int_equal(
+        peercache_put(node, first.items, first.n, &first.params, &ops[0]),
+        PEERCACHE_IN_PROGRESS);
+    WAIT_UNTIL(stats_of(node).longest_free < PAGE, 30);
+    assert_int_equal(
+        peercache_put(node, second.items, second.n, &second.params, &ops[1]),
+        PEERCACHE_IN_PROGRESS);
+    /* Went through the engine after it: now the second waits for the thread. */
+    (void)batch_do(&nobody, node, PC_VERB_EXISTS, 30 * PC_S);
+    peercache_op_cancel(ops[1]);
+    assert_int_equal(peercache_op_wait(ops[1], 30 * PC_S), PEERCACHE_PARTIAL);
+    assert_int_equal(peercache_op_status(ops[0]), PEERCACHE_IN_PROGRESS);
+    pc_event_set(&fabric.n_allowed, 4);
+    assert_int_equal(peercache_op_wait(ops[0], 60 * PC_S), PEERCACHE_OK);
+    assert_all_there(&first, node);
+    peercache_op_free(ops[0]);
+    peercache_op_free(ops[1]);
+    batch_fini(&first);
+    batch_fini(&second);
+    batch_fini(&nobody);
+    peercache_node_destroy(node);
+}
+
 /* As that of a device whose largest registration is smaller than a region:
  * the pool comes up all the same, in memory that is read in another way. */
 static void regions_that_cannot_be_registered_are_plain_memory(void **state)
@@ -331,6 +373,8 @@ int main(void)
         cmocka_unit_test(
             a_region_that_does_not_come_is_waited_for_a_moment_only),
         cmocka_unit_test(a_put_that_waits_can_be_cancelled),
+        cmocka_unit_test(
+            a_put_that_waits_does_not_keep_others_from_the_copy_thread),
         cmocka_unit_test(regions_that_cannot_be_registered_are_plain_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
