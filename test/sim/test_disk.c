@@ -88,6 +88,18 @@ static void end(struct cluster *c)
     cluster_destroy(c);
 }
 
+/* Node 0 has a disk, node 1 reads in its own way; they are not settled yet. */
+static struct cluster *start_reader(uint64_t seed, unsigned machine,
+                                    const char *mode)
+{
+    struct cluster *c = cluster_create(seed);
+    cluster_defaults(c, small_pool);
+    cluster_add_disk(c, 0);
+    cluster_start(c, 0, 0, "");
+    cluster_start(c, 1, machine, mode);
+    return c;
+}
+
 static void what_left_the_pool_comes_back_from_disk(void **state)
 {
     (void)state;
@@ -128,11 +140,8 @@ static void a_peer_reads_from_disk_in_every_mode(void **state)
         {"read_mode=mapped", 0, PEERCACHE_FROM_MAPPED, PEERCACHE_FROM_MAPPED},
     };
     for (unsigned k = 0; k < 4; k++) {
-        struct cluster *c = cluster_create(610 + k);
-        cluster_defaults(c, small_pool);
-        cluster_add_disk(c, 0);
-        cluster_start(c, 0, 0, "");
-        cluster_start(c, 1, cases[k].machine, cases[k].mode);
+        struct cluster *c =
+            start_reader(610 + k, cases[k].machine, cases[k].mode);
         cluster_settle(c, 30 * PC_S);
         put_some(c, 0, 0, 8);
         put_some(c, 0, 100, 240);
@@ -203,11 +212,8 @@ static void a_forced_mode_misses_nothing_around_evictions(void **state)
                  {"read_mode=one-sided", 1},
                  {"read_mode=one-sided location_cache=64", 1}};
     for (unsigned k = 0; k < 3; k++) {
-        struct cluster *c = cluster_create(625 + k);
-        cluster_defaults(c, small_pool);
-        cluster_add_disk(c, 0);
-        cluster_start(c, 0, 0, "");
-        cluster_start(c, 1, cases[k].machine, cases[k].mode);
+        struct cluster *c =
+            start_reader(625 + k, cases[k].machine, cases[k].mode);
         cluster_start(c, 2, 2, "");
         cluster_settle(c, 30 * PC_S);
         put_some(c, 0, 0, 120);
