@@ -285,8 +285,12 @@ bool pc_disk_keep(struct pc_disk *disk, uint64_t *due_p)
         did = did || pc_disk_recover(disk);
     }
     pc_disk_lock(disk);
-    *due_p = disk->check_at_ns;
-    if (disk->state == PC_DISK_PAUSED && disk->paused_until_ns < *due_p) {
+    /* A time that has passed would keep the keeper awake: nothing looks after
+     * a directory that is gone, and a pause lasts until somebody writes. */
+    uint64_t now = pc_disk_now(disk);
+    *due_p = disk->state == PC_DISK_GONE ? now + CHECK_NS : disk->check_at_ns;
+    if (disk->state == PC_DISK_PAUSED && disk->paused_until_ns > now &&
+        disk->paused_until_ns < *due_p) {
         *due_p = disk->paused_until_ns;
     }
     pc_disk_unlock(disk);

@@ -189,6 +189,15 @@ static struct pc_disk_stats stats_of(struct world *w)
     return stats;
 }
 
+/* Its thread has nothing to do now, and sleeps until there may be something. */
+static void assert_keeper_sleeps(struct world *w)
+{
+    uint64_t due;
+    turn_all(w);
+    assert_false(pc_disk_keep(w->disk, &due));
+    assert_true(due > w->now);
+}
+
 /* ---- Errors of the disk
  * ------------------------------------------------------- */
 
@@ -206,7 +215,9 @@ static void a_write_error_is_told_and_writing_goes_on_after_a_pause(
         assert_int_equal(get(w, key), PC_DISK_OK);
     }
     assert_false(has(w, 3));
+    assert_keeper_sleeps(w);
     w->now += 2 * PC_S;
+    assert_keeper_sleeps(w); /* Nobody has anything to write. */
     assert_int_equal(put(w, 3), PC_DISK_OK);
     assert_int_equal(stats_of(w).state, PC_DISK_RUNNING);
     assert_int_equal(stats_of(w).n_dropped[PC_DISK_IO], 2);
@@ -423,7 +434,7 @@ static void a_directory_that_is_replaced_is_left_alone(void **state)
     assert_int_equal(get(w, 1), PC_DISK_LOST);
     uint64_t n = mem_disk_n_changes(w->mem);
     w->now += 100 * PC_S;
-    turn_all(w);
+    assert_keeper_sleeps(w);
     assert_int_equal(mem_disk_n_changes(w->mem), n);
 }
 
