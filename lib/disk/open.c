@@ -394,7 +394,7 @@ void pc_disk_enter(struct pc_disk *disk)
         disk->failure = PC_DISK_LOST;
         disk->recovering = false;
     }
-    if (disk->unattended) {
+    if (disk->unattended && !disk->closing) {
         tell_entered(disk);
     }
     (void)pthread_cond_broadcast(&disk->changed);
