@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import TracebackType
 from typing import Callable, Optional
@@ -13,6 +14,11 @@ from hicache.controller import Controller
 from hicache.tensors import UINT8, TensorDouble
 
 CHAIN = 6
+# What a thread that computes gets of the interpreter before another's turn. A
+# closed store's calls are nothing but Python: with the interpreter's own 5 ms,
+# times each release of its lock by numpy, times the threads, a call of
+# microseconds would take seconds, whatever the store does.
+TURN_S = 0.0001
 
 
 class Traffic:
@@ -34,6 +40,7 @@ class Traffic:
         self.slowest = 0.0
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
+        self._turn_before = TURN_S
         self._threads = [
             threading.Thread(target=self._run, name=name, args=(name, step), daemon=True)
             for name, step in (
@@ -45,6 +52,8 @@ class Traffic:
         ]
 
     def __enter__(self) -> Traffic:
+        self._turn_before = sys.getswitchinterval()
+        sys.setswitchinterval(TURN_S)
         for thread in self._threads:
             thread.start()
         return self
@@ -58,6 +67,7 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join(30)
+        sys.setswitchinterval(self._turn_before)
         if kind is None:
             assert not any(thread.is_alive() for thread in self._threads), "a thread hangs"
             if self._errors:
