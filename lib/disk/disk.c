@@ -378,8 +378,10 @@ enum pc_disk_result pc_disk_remove(struct pc_disk *disk,
         request->arg = arg;
         result = queue_remove(disk, request);
     }
-    if (result == PC_DISK_NO_MEMORY && done == NULL) {
-        pc_disk_hide(disk, digest); /* Better than nothing. */
+    /* Better than nothing; while it opens there is nothing, and the index is
+     * the keeper's. */
+    if (result == PC_DISK_NO_MEMORY && done == NULL && !disk->opening) {
+        pc_disk_hide(disk, digest);
     }
     pc_disk_unlock(disk);
     if (result != PC_DISK_OK) {
