@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "node/read_header.h"
 #include "node/trust.h"
 #include "proto/view.h"
 #include "transports/socket/names.h"
@@ -765,6 +766,7 @@ void pc_node_free(peercache_node_t *node)
         node->fabric_ops->close(node->fabric);
         node->engine.fabric = NULL;
     }
+    pc_header_fini(node);
     if (landing && node->bounce.n_free == PC_BOUNCE_CHUNKS) {
         pc_free(node->bounce.base);
     }

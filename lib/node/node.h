@@ -180,6 +180,7 @@ struct peercache_node
     bool makes_room;        /* Turns evict up to the high watermark. */
     int32_t hedge_budget;   /* Tenths of messages: lookup.c. */
     struct pc_bounce bounce;
+    struct pc_header_get *kept_headers; /* read_header.c */
     char bound[PC_ADDRESS_MAX];
 
     /* Places that the store, or the disk, gave up, on their way to the engine.

@@ -8,6 +8,7 @@
 #define GAP_MAX   512u
 #define SPAN_MAX  4096u /* Headers of one get. */
 #define SOFT_GETS 2u    /* To one peer. */
+#define KEPT_MIN  256u  /* Shorter ones are not worth keeping. */
 /* How long a header waits for others; not at all where gets take long. */
 #define HOLD_NS 1000000u
 #define SLOW_NS 20000000u
@@ -16,16 +17,53 @@
 #define ROUNDS_MAX 4u
 
 /* One get, and who waits for it. */
-struct header_get
+struct pc_header_get
 {
     struct pc_fabric_get get;
     struct peercache_node *node;
     struct pc_peer *peer;
     struct pc_list waits;
     uint32_t first; /* Slot. */
+    uint32_t room;  /* Headers that bytes has room for. */
     uint64_t posted_ns;
     uint8_t bytes[];
 };
+
+/* One as long as they get is kept for the next: from the system it would come
+ * as fresh pages, each a fault, for every batch. */
+static struct pc_header_get *get_new(struct peercache_node *node, uint32_t n)
+{
+    struct pc_header_get *h = node->kept_headers;
+    if (n <= KEPT_MIN || h == NULL) {
+        uint32_t room = n <= KEPT_MIN ? n : SPAN_MAX;
+        h = pc_alloc(1, sizeof(*h) + room * HEADER_LEN);
+        if (h == NULL) {
+            return NULL;
+        }
+        h->room = room;
+    } else {
+        node->kept_headers = NULL;
+        *h = (struct pc_header_get){.room = h->room};
+    }
+    h->node = node;
+    pc_list_init(&h->waits);
+    return h;
+}
+
+static void get_free(struct pc_header_get *h)
+{
+    if (h->room == SPAN_MAX && h->node->kept_headers == NULL) {
+        h->node->kept_headers = h;
+        return;
+    }
+    pc_free(h);
+}
+
+void pc_header_fini(struct peercache_node *node)
+{
+    pc_free(node->kept_headers);
+    node->kept_headers = NULL;
+}
 
 static void tell(struct pc_list *waits, peercache_status_t status,
                  uint32_t first, const uint8_t *bytes)
@@ -43,7 +81,7 @@ static void tell(struct pc_list *waits, peercache_status_t status,
 
 static void get_done(struct pc_fabric_get *get, peercache_status_t status)
 {
-    struct header_get *h = PC_CONTAINER_OF(get, struct header_get, get);
+    struct pc_header_get *h = PC_CONTAINER_OF(get, struct pc_header_get, get);
     struct peercache_node *node = h->node;
     struct pc_peer *peer = h->peer;
     peer->n_gets--;
@@ -54,13 +92,13 @@ static void get_done(struct pc_fabric_get *get, peercache_status_t status)
         pc_peer_get_came(peer, h->posted_ns);
     }
     tell(&h->waits, status, h->first, status == PEERCACHE_OK ? h->bytes : NULL);
-    pc_free(h);
+    get_free(h);
     pc_pull_pump(node, peer);
     pc_header_pump(node, peer);
     pc_peer_unref(peer);
 }
 
-static peercache_status_t post(struct header_get *h, uint32_t region_index,
+static peercache_status_t post(struct pc_header_get *h, uint32_t region_index,
                                uint32_t n)
 {
     struct pc_peer *peer = h->peer;
@@ -131,14 +169,12 @@ static void post_some(struct peercache_node *node, struct pc_peer *peer)
         PC_CONTAINER_OF(peer->headers.next, struct pc_header_wait, link)
             ->region;
     uint32_t n = gather(peer, &waits, &first);
-    struct header_get *h = pc_alloc(1, sizeof(*h) + n * HEADER_LEN);
+    struct pc_header_get *h = get_new(node, n);
     peercache_status_t status = PEERCACHE_NO_MEMORY;
     if (h != NULL) {
-        h->node = node;
         h->peer = peer;
         h->first = first;
         h->posted_ns = pc_engine_now(&node->engine);
-        pc_list_init(&h->waits);
         pc_list_splice_back(&h->waits, &waits);
         status = post(h, region, n);
         if (status == PEERCACHE_IN_PROGRESS) {
@@ -153,7 +189,7 @@ static void post_some(struct peercache_node *node, struct pc_peer *peer)
             return;
         }
         pc_list_splice_back(&waits, &h->waits);
-        pc_free(h);
+        get_free(h);
     }
     tell(&waits, status == PEERCACHE_OK ? PEERCACHE_TRANSPORT : status, 0,
          NULL);

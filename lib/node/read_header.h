@@ -35,5 +35,7 @@ void pc_header_ask(struct peercache_node *node, struct pc_peer *peer,
 void pc_header_pump(struct peercache_node *node, struct pc_peer *peer);
 /* Nobody waits for it any more: came is not called. */
 void pc_header_leave(struct pc_header_wait *wait);
+/* No get is under way any more. */
+void pc_header_fini(struct peercache_node *node);
 
 #endif /* PC_NODE_READ_HEADER_H */

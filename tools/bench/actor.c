@@ -289,7 +289,7 @@ static bool worker_open(struct worker *worker, struct reader *reader,
         bench_why(why, "out of memory");
         return false;
     }
-    bench_page_order(worker->order, setup->n_pages, number + 1);
+    bench_page_order(worker->order, setup->n_pages, setup->run, number + 1);
     return reader->system->lane_open == NULL ||
            reader->system->lane_open(lane, why);
 }

@@ -61,6 +61,7 @@ struct bench_setup
     uint32_t page_size;
     uint32_t n_pages; /* Working set. */
     uint32_t batch;
+    uint32_t run; /* Pages read in the order they were put in. */
     uint32_t n_threads;
     uint32_t n_pieces; /* Of a page in the user's memory. */
     bool registered;

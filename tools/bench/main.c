@@ -22,19 +22,21 @@ struct target
     uint32_t n_threads;
     uint32_t page_size;  /* 0: the default. */
     uint32_t batch;      /* 0: the default. */
+    uint32_t run;        /* 0: as given. */
     double most_latency; /* Not 0: the latency's ratio is at most this. */
     double most_p50_us;  /* Not 0: the latency itself is. */
 };
 
 static const struct target targets[] = {
-    {"mapped get", "mapped", NULL, BENCH_GET, 1, 0, 0, 0, 0},
-    {"served get", "served", NULL, BENCH_GET, 1, 0, 0, 0, 0},
-    {"served get, 4 readers", "served", NULL, BENCH_GET, 4, 0, 0, 0, 0},
-    {"one-sided get, UCX TCP", "one-sided", "lo", BENCH_GET, 1, 0, 0, 0, 0},
-    {"local put", "auto", NULL, BENCH_SET, 1, 0, 0, 0, 0},
-    {"exists, 128 keys", "auto", NULL, BENCH_EXISTS, 1, 0, 128, 0, 0},
-    {"mapped get, 4 KiB", "mapped", NULL, BENCH_GET, 1, 4096, 1, 0, 5},
-    {"served get, 4 KiB", "served", NULL, BENCH_GET, 1, 4096, 1, 1.2, 0},
+    {"mapped get", "mapped", NULL, BENCH_GET, 1, 0, 0, 0, 0, 0},
+    {"served get", "served", NULL, BENCH_GET, 1, 0, 0, 0, 0, 0},
+    {"served get, 4 readers", "served", NULL, BENCH_GET, 4, 0, 0, 0, 0, 0},
+    {"one-sided get, UCX TCP", "one-sided", "lo", BENCH_GET, 1, 0, 0, 0, 0, 0},
+    {"the same, prefix order", "one-sided", "lo", BENCH_GET, 1, 0, 0, 32, 0, 0},
+    {"local put", "auto", NULL, BENCH_SET, 1, 0, 0, 0, 0, 0},
+    {"exists, 128 keys", "auto", NULL, BENCH_EXISTS, 1, 0, 128, 0, 0, 0},
+    {"mapped get, 4 KiB", "mapped", NULL, BENCH_GET, 1, 4096, 1, 0, 0, 5},
+    {"served get, 4 KiB", "served", NULL, BENCH_GET, 1, 4096, 1, 0, 1.2, 0},
 };
 
 enum { N_TARGETS = sizeof(targets) / sizeof(targets[0]) };
@@ -44,6 +46,7 @@ struct verdict
 {
     char text[64]; /* The measured value. */
     char target[32];
+    char limit[80]; /* What ran beside it. */
     bool met;
 };
 
@@ -84,6 +87,21 @@ static int run_one(struct bench_options *options, const char *kind)
     return ok ? 0 : 1;
 }
 
+static void name_limit(const struct bench_plan *plan,
+                       const struct bench_result *result, char *text,
+                       size_t len)
+{
+    char variant[64];
+    if (!result->limit.ok) {
+        (void)snprintf(text, len, "none");
+        return;
+    }
+    bench_variant_text(plan->limit, result->limit.variant, variant,
+                       sizeof(variant));
+    (void)snprintf(text, len, "%s (%s)", bench_system_name(plan->limit),
+                   variant);
+}
+
 static void judge(const struct bench_options *options,
                   const struct target *target,
                   const struct bench_result *result, struct verdict *verdict)
@@ -91,6 +109,7 @@ static void judge(const struct bench_options *options,
     const struct bench_estimate *rate = &result->ratio;
     const struct bench_estimate *time = &result->latency_ratio;
     double p50_us = bench_histogram_at(&result->ours.sum.latency, 0.5) / 1e3;
+    name_limit(&options->plan, result, verdict->limit, sizeof(verdict->limit));
     if (target->most_p50_us > 0) {
         (void)snprintf(verdict->text, sizeof(verdict->text), "p50 %.2f us",
                        p50_us);
@@ -134,6 +153,7 @@ static bool apply(struct bench_options *options, const struct target *target)
     plan->page_size =
         target->page_size != 0 ? target->page_size : plan->page_size;
     plan->batch = target->batch != 0 ? target->batch : plan->batch;
+    plan->run = target->run != 0 ? target->run : plan->run;
     (void)snprintf(options->read_mode, sizeof(options->read_mode), "%s",
                    target->read_mode);
     return bench_plan_set(plan, "read_mode", target->read_mode) &&
@@ -168,17 +188,18 @@ static void judge_idle(const struct bench_options *given,
 
 static void print_verdict(const char *name, const struct verdict *verdict)
 {
-    printf("| %-26s | %-32s | %-10s | %-6s |\n", name, verdict->text,
-           verdict->target, verdict->met ? "met" : "missed");
+    printf("| %-24s | %-32s | %-9s | %-6s | %-43s |\n", name, verdict->text,
+           verdict->target, verdict->met ? "met" : "missed", verdict->limit);
 }
 
 static void print_table(const struct verdict *verdicts,
                         const struct verdict *cpu, const struct verdict *idle)
 {
-    printf("\n| %-26s | %-32s | %-10s | %-6s |\n", "what",
-           "of its limit [95 % interval]", "target", "");
-    printf("|----------------------------|----------------------------------|"
-           "------------|--------|\n");
+    printf("\n| %-24s | %-32s | %-9s | %-6s | %-43s |\n", "what",
+           "of its limit [95 % interval]", "target", "", "limit");
+    printf("|--------------------------|----------------------------------|"
+           "-----------|--------|---------------------------------------------"
+           "|\n");
     for (size_t i = 0; i < N_TARGETS; i++) {
         print_verdict(targets[i].name, &verdicts[i]);
     }

@@ -72,6 +72,7 @@ static void setup_of(const struct bench_plan *plan, enum bench_system_id system,
     setup->page_size = plan->page_size;
     setup->n_pages = plan->n_pages;
     setup->batch = plan->batch;
+    setup->run = plan->run;
     setup->n_threads = plan->n_threads;
     setup->n_pieces = plan->n_pieces;
     setup->registered = plan->registered;

@@ -16,6 +16,7 @@ struct bench_plan
     uint32_t page_size;
     uint32_t n_pages;
     uint32_t batch;
+    uint32_t run; /* Pages read in the order they were put in. */
     uint32_t n_threads;
     uint32_t n_pieces;
     bool registered;

@@ -17,6 +17,7 @@ enum flag {
     F_PAGE_SIZE,
     F_BATCH_SIZE,
     F_WORKING_SET,
+    F_RUN_LENGTH,
     F_MAX_BYTES,
     F_CONCURRENCY,
     F_DURATION,
@@ -42,6 +43,10 @@ static const struct tool_flag table[] = {
     {"page-size", "BYTES", "Bytes of a value (131072).", F_PAGE_SIZE},
     {"batch-size", "N", "Keys of a call (32).", F_BATCH_SIZE},
     {"working-set", "N", "Values, read in random order (4096).", F_WORKING_SET},
+    {"run-length", "N",
+     "Values that are read one behind the other in the order they were put\n"
+     "in, as the pages of a prefix are; runs are in random order (1).",
+     F_RUN_LENGTH},
     {"max-bytes", "BYTES", "Bound of the working set (8 GiB).", F_MAX_BYTES},
     {"concurrency", "N", "Threads of the reader (throughput; 8).",
      F_CONCURRENCY},
@@ -162,6 +167,7 @@ static const struct numeric numerics[] = {
     {F_PAGE_SIZE, 8, 1 << 26, "8 to 67108864"},
     {F_BATCH_SIZE, 1, 4096, "1 to 4096"},
     {F_WORKING_SET, 1, 1 << 26, "1 to 67108864"},
+    {F_RUN_LENGTH, 1, 1 << 20, "1 to 1048576"},
     {F_MAX_BYTES, 1 << 20, 1e15, "1048576 or more"},
     {F_CONCURRENCY, 1, BENCH_THREADS_MAX, "1 to 256"},
     {F_DURATION, 0.1, 86400, "0.1 to 86400"},
@@ -185,6 +191,9 @@ static void take_number(struct bench_options *options, enum flag flag,
         break;
     case F_WORKING_SET:
         plan->n_pages = (uint32_t)value;
+        break;
+    case F_RUN_LENGTH:
+        plan->run = (uint32_t)value;
         break;
     case F_MAX_BYTES:
         options->max_bytes = (uint64_t)value;
@@ -378,6 +387,7 @@ static void defaults(struct bench_options *options)
                  .page_size = 131072,
                  .n_pages = 4096,
                  .batch = 32,
+                 .run = 1,
                  .n_threads = options->command == BENCH_THROUGHPUT ? 8 : 1,
                  .n_pieces = 1,
                  .registered = true},

@@ -60,16 +60,33 @@ void bench_page_key(char *key, uint32_t page, uint64_t round)
     }
 }
 
-void bench_page_order(uint32_t *pages, uint32_t n, uint64_t seed)
+/* 0 .. n-1 in an order that follows from the seed. */
+static void shuffle(uint32_t *numbers, uint32_t n, uint64_t seed)
 {
     for (uint32_t i = 0; i < n; i++) {
-        pages[i] = i;
+        numbers[i] = i;
     }
     for (uint32_t i = n; i > 1; i--) {
         seed += 0x9e3779b97f4a7c15ull;
         uint32_t j = (uint32_t)(mix(seed) % i);
-        uint32_t page = pages[i - 1];
-        pages[i - 1] = pages[j];
-        pages[j] = page;
+        uint32_t number = numbers[i - 1];
+        numbers[i - 1] = numbers[j];
+        numbers[j] = number;
+    }
+}
+
+void bench_page_order(uint32_t *pages, uint32_t n, uint32_t run, uint64_t seed)
+{
+    uint32_t n_runs = n / run;
+    shuffle(pages, n_runs, seed);
+    /* Backwards: run i is written where only runs behind it have been read. */
+    for (uint32_t i = n_runs; i-- > 0;) {
+        uint32_t first = pages[i] * run;
+        for (uint32_t k = 0; k < run; k++) {
+            pages[i * run + k] = first + k;
+        }
+    }
+    for (uint32_t i = n_runs * run; i < n; i++) {
+        pages[i] = i; /* No whole run. */
     }
 }
