@@ -142,7 +142,8 @@ static bool own_memory(struct owner *owner, const struct bench_setup *setup,
                        char *why)
 {
     size_t len = (size_t)setup->n_pages * setup->page_size;
-    owner->pages = bench_memory(len);
+    int id; /* The library's pool is such memory. */
+    owner->pages = bench_shared_memory(len, &id);
     if (owner->pages == NULL) {
         bench_why(why, "no memory for the pages");
         return false;
