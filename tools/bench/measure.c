@@ -29,11 +29,9 @@ static const struct raw raws[BENCH_N_SYSTEMS] = {
                     "spin 50 us, 4 MiB buffers, reno"}},
     [BENCH_KEYS] = {"raw TCP keys", 2, {"blocking", "spin 50 us"}},
     [BENCH_UCX] = {"raw ucp_get",
-                   8,
+                   4,
                    {"wait", "polling", "wait, peer errors",
-                    "polling, peer errors", "wait, 4 endpoints",
-                    "polling, 4 endpoints", "wait, peer errors, 4 endpoints",
-                    "polling, peer errors, 4 endpoints"}},
+                    "polling, peer errors"}},
 };
 
 const char *bench_system_name(enum bench_system_id system)

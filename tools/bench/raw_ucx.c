@@ -3,7 +3,10 @@
  * carrier on loopback, with the settings that the library's module uses.
  *
  * One worker of the owner serves all readers, as in the library; each reader
- * thread has a worker of its own. Variants are sets of the bits below.
+ * thread has a worker of its own, and on it four endpoints with one get each,
+ * as the library has. (With the whole batch on one endpoint a pair of processes
+ * is as fast or half as fast for as long as it lives, as its start decides: no
+ * limit to divide by.) Variants are sets of the bits below.
  */
 #include "page.h"
 #include "system.h"
@@ -17,8 +20,6 @@
 enum {
     POLLING = 1,     /* Never sleep; else 50 us of polling, then wait. */
     PEER_ERRORS = 2, /* Peer error mode, as the library needs it. */
-    LANES = 4,       /* Four endpoints with one get each, as the library
-                      * has; else one with the whole batch. */
     SPIN_NS = 50000,
     N_LANES = 4
 };
@@ -224,15 +225,13 @@ struct way
     struct lane *lane;
     ucp_ep_h ep;
     ucp_rkey_h rkey;
-    size_t n_posted;
+    bool is_busy;
 };
 
 struct lane
 {
     struct side side;
     struct way ways[N_LANES];
-    size_t n_ways;
-    size_t window; /* Of each way. */
     uint64_t base;
     size_t n_posted;
     size_t n_failed;
@@ -279,17 +278,14 @@ static bool lane_open(struct bench_lane *bench_lane, char *why)
     if (lane == NULL) {
         return false;
     }
-    bool many = (setup->variant & LANES) != 0;
     bench_lane->priv = lane;
     lane->side.context = bench_lane->reader;
-    lane->n_ways = many ? N_LANES : 1;
-    lane->window = many ? 1 : setup->batch;
     const unsigned char *at = setup->place.bytes;
     memcpy(&lane->base, take_blob(&at), sizeof(lane->base));
     if (!worker_open(&lane->side, setup->variant, why)) {
         return false;
     }
-    for (size_t i = 0; i < lane->n_ways; i++) {
+    for (size_t i = 0; i < N_LANES; i++) {
         lane->ways[i].lane = lane;
         if (!way_open(&lane->ways[i], setup, at)) {
             bench_why(why, "UCX reaches no owner");
@@ -303,7 +299,7 @@ static void on_get(void *request, ucs_status_t status, void *arg)
 {
     struct way *way = arg;
     ucp_request_free(request);
-    way->n_posted--;
+    way->is_busy = false;
     way->lane->n_posted--;
     way->lane->n_failed += status != UCS_OK;
 }
@@ -318,7 +314,7 @@ static void post(struct way *way, void *to, size_t len, uint64_t from)
     if (UCS_PTR_IS_ERR(request)) {
         way->lane->n_failed++;
     } else if (request != NULL) {
-        way->n_posted++;
+        way->is_busy = true;
         way->lane->n_posted++;
     }
 }
@@ -326,8 +322,8 @@ static void post(struct way *way, void *to, size_t len, uint64_t from)
 static struct way *free_way(struct lane *lane)
 {
     for (;;) {
-        for (size_t i = 0; i < lane->n_ways; i++) {
-            if (lane->ways[i].n_posted < lane->window) {
+        for (size_t i = 0; i < N_LANES; i++) {
+            if (!lane->ways[i].is_busy) {
                 return &lane->ways[i];
             }
         }
