@@ -83,6 +83,7 @@ static struct pc_peer *peer_new(struct pc_peers *peers,
     pc_list_init(&peer->pulls);
     pc_list_init(&peer->in_owing);
     pc_list_init(&peer->headers);
+    pc_engine_timer_init(&peer->header_timer, NULL);
     pc_list_push_back(&peers->peers, &peer->link);
     return peer;
 }
@@ -138,6 +139,7 @@ void pc_peer_unref(struct pc_peer *peer)
         return;
     }
     PC_ASSERT(peer->fabric == NULL);
+    pc_engine_timer_stop(peer->peers->engine, &peer->header_timer);
     pc_free(peer->fabric_address);
     pc_free(peer->regions);
     pc_free(peer);

@@ -75,6 +75,8 @@ struct pc_peer
     struct pc_list pulls;   /* The node's: reads that wait for those to end, */
     struct pc_list headers; /* and those that wait for their headers. */
     unsigned n_header_gets;
+    struct pc_timer header_timer; /* The oldest of headers is due, */
+    uint64_t header_due_ns;       /* at this time. */
     uint64_t get_heard_ns; /* When one completed, or the first was posted. */
     uint64_t get_rtt_ns;   /* Smoothed; with the wait for a lane. */
 };

@@ -216,12 +216,39 @@ static bool is_due(const struct peercache_node *node,
     return pc_engine_now(&node->engine) >= oldest->asked_ns + HOLD_NS;
 }
 
+/* No get of the peer has ended for so long. */
+static void hold_over(struct pc_timer *timer, uint64_t now_ns)
+{
+    struct pc_peer *peer = PC_CONTAINER_OF(timer, struct pc_peer, header_timer);
+    struct peercache_node *node =
+        PC_CONTAINER_OF(peer->peers, struct peercache_node, peers);
+    (void)now_ns;
+    pc_header_pump(node, peer);
+}
+
+/* Those that wait for a header get to end need no timer: its end looks. */
+static void watch_oldest(struct peercache_node *node, struct pc_peer *peer)
+{
+    if (pc_list_is_empty(&peer->headers) || peer->n_header_gets >= SOFT_GETS) {
+        return;
+    }
+    const struct pc_header_wait *oldest =
+        PC_CONTAINER_OF(peer->headers.next, struct pc_header_wait, link);
+    uint64_t due_ns = oldest->asked_ns + HOLD_NS;
+    if (peer->header_due_ns != due_ns) {
+        peer->header_due_ns = due_ns;
+        peer->header_timer.fire = hold_over;
+        pc_engine_timer_start(&node->engine, &peer->header_timer, due_ns);
+    }
+}
+
 void pc_header_pump(struct peercache_node *node, struct pc_peer *peer)
 {
-    pc_peer_ref(peer); /* Who is told may let go of it. */
+    pc_peer_ref(peer);
     while (is_due(node, peer)) {
         post_some(node, peer);
     }
+    watch_oldest(node, peer);
     pc_peer_unref(peer);
 }
 

@@ -247,6 +247,34 @@ static void a_header_does_not_wait_for_all_that_others_read(void **state)
     cluster_destroy(c);
 }
 
+/* Nor of the one long get, which ends long after the millisecond. */
+static void a_header_does_not_wait_for_a_long_get(void **state)
+{
+    (void)state;
+    struct cluster *c = start_in_software();
+    assert_int_equal(cluster_do(c, 1, PC_VERB_PUT, "s1 h1"), PEERCACHE_OK);
+    assert_int_equal(cluster_do(c, 0, PC_VERB_GET, "s1 h1"), PEERCACHE_OK);
+    struct cluster_call one = {
+        .node = 0, .verb = PC_VERB_GET, .words = "s1", .registered = true};
+    struct cluster_call other = {
+        .node = 0, .verb = PC_VERB_GET, .words = "h1", .registered = true};
+    struct pc_sim_path path = pc_sim_path_default();
+    path.native = false;
+    path.latency_min_ns = path.latency_max_ns = 20 * PC_US;
+    path.bandwidth = 50ull * 1000 * 1000;
+    pc_sim_set_path(c->sim, NULL, NULL, &path);
+    struct cluster_op *small = cluster_begin(c, &one);
+    struct cluster_op *huge = cluster_begin(c, &other);
+    cluster_wait(small);
+    assert_int_equal(small->result, PEERCACHE_OK);
+    assert_in_range(small->ended_ns - small->started_ns, 0, 4 * PC_MS);
+    cluster_wait(huge);
+    assert_int_equal(huge->result, PEERCACHE_OK);
+    assert_in_range(huge->ended_ns - huge->started_ns, 10 * PC_MS, PC_S);
+    cluster_check_rest(c);
+    cluster_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +285,7 @@ int main(void)
         cmocka_unit_test(
             headers_of_a_batch_come_together_where_gets_are_software),
         cmocka_unit_test(a_header_does_not_wait_for_all_that_others_read),
+        cmocka_unit_test(a_header_does_not_wait_for_a_long_get),
     };
     return cmocka_run_group_tests_name("ways", tests, NULL, NULL);
 }
