@@ -131,6 +131,7 @@ struct peercache_node
                                  * will come. */
     uint64_t growth_ns;         /* What a put waits for the next region before
                                  * it evicts. */
+    _Atomic uint64_t grew_ns;   /* When the last one came. */
     struct pc_event pool_grown; /* Another number with each region, and when
                                  * pool_ready becomes 2. */
     uint64_t created_ns;

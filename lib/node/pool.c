@@ -290,6 +290,8 @@ static bool use(struct peercache_node *node, struct pc_pool_region *region)
     node->pool_bytes += region->length;
     (void)pthread_mutex_unlock(&node->pool_lock);
     announce(node, index, region);
+    atomic_store_explicit(&node->grew_ns, pc_clock_now(&node->clock),
+                          memory_order_relaxed);
     if (pc_event_get(&node->pool_ready) == 0) {
         pc_event_set(&node->pool_ready, 1);
     }

@@ -20,8 +20,10 @@
 #include "node/probe.h"
 
 /* While a put waits for the pool's next region it looks so often whether it is
- * cancelled. */
+ * cancelled, and lets others have the copy thread. */
 #define GROWTH_LOOK (20 * PC_MS)
+/* A region that is so many waits late is waited for no more. */
+#define GROWTH_HANGS 4
 
 /* ---- In the caller's thread ------------------------------------------- */
 
@@ -97,26 +99,34 @@ static bool is_held(struct peercache_op *op, size_t i)
 
 /* ---- In the caller's thread: the copy ---------------------------------- */
 
-/* The pool's first region may still be on its way. */
+/* The pool's first region may still be on its way. False: it is, and others
+ * wait for this thread. */
 static bool wait_for_pool(struct peercache_op *op)
 {
     struct peercache_node *node = op->node;
     uint64_t now = pc_clock_now(&node->clock);
     if (node->manual || now >= op->deadline_ns) {
-        return pc_event_get(&node->pool_ready) != 0;
+        return true;
     }
-    return pc_event_wait(&node->pool_ready, 0, op->deadline_ns - now);
+    uint64_t left = op->deadline_ns - now;
+    return pc_event_wait(&node->pool_ready, 0,
+                         op->on_copier && left > GROWTH_LOOK ? GROWTH_LOOK
+                                                             : left) ||
+           !op->on_copier;
 }
 
 /* Whether the pool still grows and this put can wait for that: its first values
- * are not given up for its next ones, as long as there is time. */
+ * are not given up for its next ones, as long as there is time. Where the next
+ * region hangs, puts after the first few do not wait for it anew. */
 static bool is_patient(const struct peercache_op *op)
 {
     const struct peercache_node *node = op->node;
+    uint64_t now = pc_clock_now(&node->clock);
     uint64_t patience = (op->deadline_ns - op->started_ns) / 2;
     patience = patience < node->growth_ns ? patience : node->growth_ns;
-    return pc_pool_is_growing(node) &&
-           pc_clock_now(&node->clock) < op->started_ns + patience &&
+    return pc_pool_is_growing(node) && now < op->started_ns + patience &&
+           now < atomic_load_explicit(&node->grew_ns, memory_order_relaxed) +
+                     GROWTH_HANGS * node->growth_ns &&
            !atomic_load_explicit(&node->closing, memory_order_relaxed);
 }
 
@@ -200,7 +210,9 @@ bool pc_put_caller(struct peercache_op *op)
         if (!op->blocking && !op->on_copier) {
             return false; /* An asynchronous call does not wait. */
         }
-        (void)wait_for_pool(op);
+        if (!wait_for_pool(op)) {
+            return false;
+        }
     }
     size_t end = end_of_part(op);
     size_t n_new = 0;

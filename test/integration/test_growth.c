@@ -340,6 +340,62 @@ static void a_put_that_waits_does_not_keep_others_from_the_copy_thread(
     peercache_node_destroy(node);
 }
 
+/* Only the first puts wait for it: else each would, as long as it hangs. */
+static void a_region_that_hangs_is_not_waited_for_by_each_put(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric;
+    struct batch batch;
+    peercache_node_t *node = start(&fabric, 500 * PC_MS);
+    make_batch(&batch);
+    assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 300 * PC_S),
+                     PEERCACHE_OK); /* The pool is full. */
+    WAIT_UNTIL(pc_clock_monotonic() > node->grew_ns + 2 * PC_S, 30);
+    uint64_t began = pc_clock_monotonic();
+    for (unsigned i = 0; i < 40; i++) {
+        batch_name(&batch, "late", i);
+        assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 300 * PC_S),
+                         PEERCACHE_OK);
+    }
+    assert_true(pc_clock_monotonic() - began < 40 * 500 * PC_MS / 2);
+    pc_event_set(&fabric.n_allowed, 4);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
+/* Without any region. */
+static void a_put_before_the_first_region_leaves_the_copy_thread_to_others(
+    void **state)
+{
+    (void)state;
+    struct pc_fabric fabric = {.n_regions = 0};
+    struct batch batches[2];
+    peercache_op_t *ops[2];
+    pc_event_init(&fabric.n_allowed, 0);
+    peercache_node_t *node = start_with(
+        &fabric, "global_segment_size=4MiB region_size=1MiB node_id=gate");
+    for (unsigned i = 0; i < 2; i++) {
+        batch_init(&batches[i], 1, PAGE);
+        batch_name(&batches[i], "first", i);
+        batch_fill(&batches[i]);
+        batches[i].params.timeout_ns = 300 * PC_S;
+        assert_int_equal(peercache_put(node, batches[i].items, 1,
+                                       &batches[i].params, &ops[i]),
+                         PEERCACHE_IN_PROGRESS);
+    }
+    peercache_op_cancel(ops[1]); /* The first one does not keep it. */
+    assert_int_equal(peercache_op_wait(ops[1], 30 * PC_S), PEERCACHE_PARTIAL);
+    assert_int_equal(batches[1].items[0].status, PEERCACHE_CANCELED);
+    assert_int_equal(peercache_op_status(ops[0]), PEERCACHE_IN_PROGRESS);
+    pc_event_set(&fabric.n_allowed, 4);
+    assert_int_equal(peercache_op_wait(ops[0], 60 * PC_S), PEERCACHE_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        peercache_op_free(ops[i]);
+        batch_fini(&batches[i]);
+    }
+    peercache_node_destroy(node);
+}
+
 /* As that of a device whose largest registration is smaller than a region:
  * the pool comes up all the same, in memory that is read in another way. */
 static void regions_that_cannot_be_registered_are_plain_memory(void **state)
@@ -375,6 +431,9 @@ int main(void)
         cmocka_unit_test(a_put_that_waits_can_be_cancelled),
         cmocka_unit_test(
             a_put_that_waits_does_not_keep_others_from_the_copy_thread),
+        cmocka_unit_test(a_region_that_hangs_is_not_waited_for_by_each_put),
+        cmocka_unit_test(
+            a_put_before_the_first_region_leaves_the_copy_thread_to_others),
         cmocka_unit_test(regions_that_cannot_be_registered_are_plain_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
