@@ -185,6 +185,7 @@ void pc_place_plan(struct peercache_node *node)
     uint64_t region_most = cut_region(node, &limits);
     (void)pthread_mutex_lock(&node->pool_lock);
     node->place.region_most = region_most;
+    node->place.region_cut = region_most;
     node->place.plan = plan;
     node->place.is_planned = true;
     node->place.started_ns = pc_clock_now(&node->clock);
@@ -289,6 +290,32 @@ void pc_place_count(struct peercache_node *node,
     if (say) {
         say_progress(node, all, ns);
     }
+}
+
+/* UCX does not tell a device's largest registration, so it is found by trying.
+ * Where the smallest is refused, too, size is not what is wrong. */
+bool pc_place_try_smaller(struct peercache_node *node,
+                          const struct pc_place_region *region)
+{
+    struct pc_place_state *place = &node->place;
+    uint64_t most = region->bytes / 2 / 4096 * 4096;
+    uint64_t rest = node->settings.global_segment_size - node->pool_bytes;
+    bool may = !place->small_refused && most >= PC_SEGMENT_LEAST &&
+               node->n_regions + rest / most < PC_REGIONS_MAX;
+    (void)pthread_mutex_lock(&node->pool_lock);
+    place->region_most = may ? most : place->region_cut;
+    place->small_refused = !may;
+    if (may) {
+        pc_placement_give_back(&place->plan, region->numa_node, region->bytes);
+    }
+    (void)pthread_mutex_unlock(&node->pool_lock);
+    if (may) {
+        PC_WARN("place",
+                "a region of %" PRIu64 " MiB is refused, trying regions of "
+                "%" PRIu64 " MiB",
+                region->bytes / MIB, most / MIB);
+    }
+    return may;
 }
 
 static struct pc_place_state copy_of(struct peercache_node *node)

@@ -36,6 +36,8 @@ struct pc_place_state
     uint64_t started_ns;
     uint64_t said_at; /* Bytes when the last line on progress was written. */
     uint64_t region_most; /* Of one region; 0: as the settings say. */
+    uint64_t region_cut;  /* The same, before smaller ones were tried, */
+    bool small_refused;   /* which were refused, too. */
 };
 
 /* Whether a pool of this size fits this machine, its control groups and the
@@ -61,10 +63,14 @@ struct pc_place_region
     int numa_node; /* Asked for; -1: none. */
     int bind_error;
     enum pc_pages pages;
-    bool is_shared, has_gets, is_locked;
+    bool is_shared, has_gets, refused, is_locked;
 };
 void pc_place_count(struct peercache_node *node,
                     const struct pc_place_region *region);
+/* Its registration was refused. True: the next one is to be smaller, and this
+ * one is given back for it. The pool's thread. */
+bool pc_place_try_smaller(struct peercache_node *node,
+                          const struct pc_place_region *region);
 
 /* A member of a JSON object, and gauges. Any thread. */
 void pc_place_json(struct peercache_node *node, struct pc_text *text);

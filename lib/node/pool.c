@@ -170,6 +170,7 @@ static peercache_status_t allocate_shared(struct peercache_node *node,
     place->bind_error = info.bind_error;
     place->is_shared = info.is_shared;
     place->has_gets = info.has_gets;
+    place->refused = info.refused;
     return PEERCACHE_OK;
 }
 
@@ -330,6 +331,10 @@ bool pc_pool_grow(struct peercache_node *node)
         }
         node->said_short = true;
         return false;
+    }
+    if (place.refused && pc_place_try_smaller(node, &place)) {
+        release(node, &region);
+        return true;
     }
     place.is_locked = lock(node, &region);
     if (!use(node, &region)) {

@@ -236,6 +236,17 @@ int pc_placement_next(struct pc_placement *plan, uint64_t bytes)
     return (int)least->numa_node;
 }
 
+void pc_placement_give_back(struct pc_placement *plan, int numa_node,
+                            uint64_t bytes)
+{
+    for (size_t i = 0; i < plan->n_shares; i++) {
+        struct pc_placement_share *share = &plan->shares[i];
+        if ((int)share->numa_node == numa_node) {
+            share->bytes -= bytes < share->bytes ? bytes : share->bytes;
+        }
+    }
+}
+
 void pc_placement_nodes(const struct pc_placement *plan, char *text, size_t len)
 {
     struct pc_cpus nodes = {{0}};

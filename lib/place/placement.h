@@ -46,6 +46,9 @@ void pc_placement_make(const struct pc_topology *topology,
                        struct pc_placement *plan_p);
 /* The NUMA node for the next region, counted as placed there; -1: anywhere. */
 int pc_placement_next(struct pc_placement *plan, uint64_t bytes);
+/* The region was not placed there after all. */
+void pc_placement_give_back(struct pc_placement *plan, int numa_node,
+                            uint64_t bytes);
 /* "0-1" or "any" */
 void pc_placement_nodes(const struct pc_placement *plan, char *text,
                         size_t len);

@@ -86,6 +86,9 @@ struct pc_fabric_mem_info
     int bind_error; /* errno; 0 also where no node was asked for. */
     bool is_shared; /* Processes of this host can map it. */
     bool has_gets;  /* Peers can read it one-sided. */
+    bool refused;   /* They cannot: its registration was refused. As long as
+                     * nobody knows of it, it may be given back for a smaller
+                     * one. */
 };
 
 struct pc_fabric_params

@@ -20,11 +20,13 @@ struct pc_fabric
     _Atomic unsigned n_regions; /* Asked for so far. */
     struct pc_event n_allowed;  /* Those beyond have to wait. */
     size_t most;                /* Bytes of a region, if not 0. */
+    size_t gets_most;           /* The same of one with one-sided reads. */
 };
 
 struct pc_fabric_mem
 {
     void *addr;
+    bool refused;
     bool is_ours;
 };
 
@@ -63,6 +65,8 @@ static peercache_status_t mem_register(
             return PEERCACHE_NO_MEMORY;
         }
         mem->is_ours = true;
+        mem->refused =
+            fabric->gets_most != 0 && params->len > fabric->gets_most;
         mem->addr = aligned_alloc(4096, params->len);
         memset(mem->addr, 0, params->len);
     }
@@ -86,8 +90,9 @@ static void mem_deregister(struct pc_fabric_mem *mem)
 static void mem_info(struct pc_fabric_mem *mem,
                      struct pc_fabric_mem_info *info_p)
 {
-    (void)mem;
-    *info_p = (struct pc_fabric_mem_info){.pages = PC_PAGES_PLAIN};
+    *info_p = (struct pc_fabric_mem_info){.pages = PC_PAGES_PLAIN,
+                                          .has_gets = !mem->refused,
+                                          .refused = mem->refused};
 }
 
 static struct pc_blob mem_rkey(struct pc_fabric_mem *mem)
@@ -421,6 +426,45 @@ static void regions_that_cannot_be_registered_are_plain_memory(void **state)
     peercache_node_destroy(node);
 }
 
+/* A device may register less at once than a region has. */
+static void refused_regions_are_made_smaller(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric = {.gets_most = 100 * MIB};
+    pc_event_init(&fabric.n_allowed, UINT32_MAX);
+    host_log_keep();
+    peercache_node_t *node =
+        start_with(&fabric, "global_segment_size=640MiB region_size=256MiB "
+                            "node_id=gate");
+    host_whole(node);
+    /* 64 MiB first, then 256 and 128 in vain, then 64 of what is left. */
+    assert_int_equal(stats_of(node).n_regions, 10);
+    assert_int_equal(atomic_load(&fabric.n_regions), 12);
+    assert_int_equal(node->place.with_gets, 640 * MIB);
+    assert_int_equal(host_metric(node, "pool_missing_bytes"), 0);
+    assert_int_equal(host_log_count(PEERCACHE_LOG_WARN, "is refused",
+                                    "trying regions of 64 MiB"),
+                     1);
+    peercache_node_destroy(node);
+}
+
+/* Where small ones are refused, too, the pool is as it would be. */
+static void refused_small_regions_stay_as_large_as_wanted(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric = {.gets_most = 1};
+    pc_event_init(&fabric.n_allowed, UINT32_MAX);
+    peercache_node_t *node =
+        start_with(&fabric, "global_segment_size=640MiB region_size=256MiB "
+                            "node_id=gate");
+    host_whole(node);
+    assert_int_equal(stats_of(node).n_regions, 4);
+    assert_int_equal(atomic_load(&fabric.n_regions), 4);
+    assert_int_equal(node->place.with_gets, 0);
+    assert_int_equal(host_metric(node, "pool_missing_bytes"), 0);
+    peercache_node_destroy(node);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -435,6 +479,8 @@ int main(void)
         cmocka_unit_test(
             a_put_before_the_first_region_leaves_the_copy_thread_to_others),
         cmocka_unit_test(regions_that_cannot_be_registered_are_plain_memory),
+        cmocka_unit_test(refused_regions_are_made_smaller),
+        cmocka_unit_test(refused_small_regions_stay_as_large_as_wanted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

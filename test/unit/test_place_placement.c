@@ -118,6 +118,20 @@ static void eight_nics_on_eight_nodes_split_the_pool(void **state)
     }
 }
 
+static void a_region_that_was_given_back_does_not_count(void **state)
+{
+    struct machine m = {8, eight_nics, 8, NULL, NULL, false};
+    struct pc_placement plan;
+    (void)state;
+    plan_on(&m, "", "", "mlx5_0:1,mlx5_1:1", "", &plan);
+    int node = pc_placement_next(&plan, GIB);
+    assert_int_not_equal(pc_placement_next(&plan, GIB), node);
+    pc_placement_give_back(&plan, node, GIB);
+    assert_int_equal(pc_placement_next(&plan, GIB / 2), node);
+    assert_int_equal(pc_placement_next(&plan, GIB / 2), node);
+    pc_placement_give_back(&plan, -1, GIB); /* It was anywhere. */
+}
+
 static void more_nics_at_a_node_draw_more_of_the_pool(void **state)
 {
     static const struct topo_device devices[] = {{"mlx5_0", true, 0},
@@ -291,6 +305,7 @@ int main(void)
         cmocka_unit_test(one_node_leaves_nothing_to_place),
         cmocka_unit_test(one_nic_draws_pool_and_engine_to_its_node),
         cmocka_unit_test(eight_nics_on_eight_nodes_split_the_pool),
+        cmocka_unit_test(a_region_that_was_given_back_does_not_count),
         cmocka_unit_test(more_nics_at_a_node_draw_more_of_the_pool),
         cmocka_unit_test(only_nics_in_use_count),
         cmocka_unit_test(without_a_nic_memory_goes_where_the_process_is_bound),

@@ -216,6 +216,7 @@ static peercache_status_t make_pool(struct pc_fabric_mem *mem,
     if (mem->fabric->get.context != NULL) {
         ucs_status_t result = register_for_gets(mem);
         if (result != UCS_OK) {
+            mem->info.refused = true;
             PC_WARN("ucx", "a region of %zu bytes has no one-sided reads: %s",
                     mem->len, ucs_status_string(result));
         }
@@ -249,8 +250,10 @@ static void mem_free(struct pc_fabric_mem *mem)
     pc_free((void *)mem->rkey.data);
     mem->rkey = (struct pc_blob){NULL, 0};
     /* A get that runs in software is served from the bare address, whatever
-     * the rkey says: a peer that asks late must find memory there. */
-    if (fabric->serves_gets && (mem->map_mem != NULL || mem->is_mmap)) {
+     * the rkey says: a peer that asks late must find memory there. Without an
+     * rkey for gets nobody asks. */
+    if (fabric->serves_gets && mem->info.has_gets &&
+        (mem->map_mem != NULL || mem->is_mmap)) {
         pthread_mutex_lock(&fabric->lock);
         pc_list_push_back(&fabric->kept, &mem->node);
         pthread_mutex_unlock(&fabric->lock);
