@@ -364,6 +364,24 @@ static peercache_status_t enter(struct pc_disk *disk, char **error_p)
                : PEERCACHE_OK;
 }
 
+/* Found nothing that can be used: others may have the directory. */
+static void leave(struct pc_disk *disk)
+{
+    free_segments(&disk->segments);
+    pc_free(disk->slots);
+    disk->slots = NULL;
+    disk->n_slots = 0;
+    disk->used = 0;
+    if (disk->lock_file >= 0) {
+        disk->io->close(disk->io->arg, disk->lock_file);
+        disk->lock_file = -1;
+    }
+    if (disk->dir >= 0) {
+        disk->io->close(disk->io->arg, disk->dir);
+        disk->dir = -1;
+    }
+}
+
 /* Nobody waited for the end of it. Lock held. */
 static void tell_entered(const struct pc_disk *disk)
 {
@@ -381,6 +399,9 @@ void pc_disk_enter(struct pc_disk *disk)
 {
     char *error = NULL;
     peercache_status_t status = enter(disk, &error);
+    if (status != PEERCACHE_OK) {
+        leave(disk);
+    }
     pc_disk_lock(disk);
     disk->opening = false;
     disk->opened = status;

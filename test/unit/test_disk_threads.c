@@ -276,7 +276,8 @@ struct hang
     pthread_cond_t changed;
     bool hangs;
     unsigned n_hanging, n_ended;
-    int error; /* Of opening. */
+    int error;      /* Of opening. */
+    int list_error; /* Of looking into it then. */
 };
 
 static void hang_on(struct hang *hang)
@@ -306,6 +307,15 @@ static int hanging_open_dir(void *arg, const char *path, int *dir_p)
                             : pc_disk_io_system()->open_dir(NULL, path, dir_p);
 }
 
+static int failing_list(void *arg, int dir,
+                        void (*each)(void *to, const char *name), void *to)
+{
+    struct hang *hang = arg;
+    return hang->list_error != 0
+               ? hang->list_error
+               : pc_disk_io_system()->list(NULL, dir, each, to);
+}
+
 static void counted_close(void *arg, int file)
 {
     struct hang *hang = arg;
@@ -330,6 +340,7 @@ static void make_hang(struct world *w, struct hang *hang)
     hang->io.arg = hang;
     hang->io.pwrite = hanging_pwrite;
     hang->io.open_dir = hanging_open_dir;
+    hang->io.list = failing_list;
     hang->io.close = counted_close;
     (void)pthread_mutex_init(&hang->lock, NULL);
     (void)pthread_cond_init(&hang->changed, NULL);
@@ -445,6 +456,27 @@ static void a_directory_that_answers_with_an_error_at_last_is_lost(void **state)
     pc_free(error);
 }
 
+static void a_directory_that_is_lost_while_it_opens_is_left_to_others(
+    void **state)
+{
+    struct world *w = *state;
+    static struct hang hang;
+    make_hang(w, &hang);
+    hang.list_error = EIO;
+    open_hanging(w, &hang);
+    set_hangs(&hang, false);
+    while (state_of(w) == PC_DISK_OPENING) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(state_of(w), PC_DISK_GONE);
+    struct pc_disk *other = NULL;
+    struct pc_disk_params params = w->params;
+    params.io = pc_disk_io_system();
+    assert_int_equal(pc_disk_open(&params, &other, NULL), PEERCACHE_OK);
+    assert_true(pc_disk_close(other, 60 * PC_S));
+    assert_true(pc_disk_close(w->disk, 60 * PC_S));
+}
+
 static void close_does_not_wait_for_a_directory_that_does_not_answer(
     void **state)
 {
@@ -481,6 +513,9 @@ int main(void)
             teardown),
         cmocka_unit_test_setup_teardown(
             a_directory_that_answers_with_an_error_at_last_is_lost, setup,
+            teardown),
+        cmocka_unit_test_setup_teardown(
+            a_directory_that_is_lost_while_it_opens_is_left_to_others, setup,
             teardown),
         cmocka_unit_test_setup_teardown(
             close_does_not_wait_for_a_directory_that_does_not_answer, setup,
