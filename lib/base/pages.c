@@ -17,6 +17,7 @@
  * free for others in between: a thread that allocates waits for the step, and
  * on a busy machine the step waits for a CPU. */
 #define FILL_STEP  ((size_t)4 << 20)
+#define HUGE_LEN   ((size_t)2 << 20)
 #define NODES_MAX  1024
 #define LONG_BITS  (8 * sizeof(unsigned long))
 #define THP_FOLDER "/sys/kernel/mm/transparent_hugepage/"
@@ -150,4 +151,40 @@ peercache_status_t pc_pages_fill(void *addr, size_t len,
         (void)close(zero);
     }
     return status;
+}
+
+/* Whole huge pages: 0 when there is no such length. */
+static size_t map_len(size_t len)
+{
+    return len > 0 && len <= SIZE_MAX - 2 * HUGE_LEN
+               ? (len + HUGE_LEN - 1) / HUGE_LEN * HUGE_LEN
+               : 0;
+}
+
+void *pc_pages_map(size_t len, bool huge)
+{
+    size_t whole = map_len(len);
+    if (whole == 0) {
+        return NULL;
+    }
+    char *addr = mmap(NULL, whole + HUGE_LEN, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (addr == MAP_FAILED) {
+        return NULL;
+    }
+    size_t skip = (HUGE_LEN - (uintptr_t)addr % HUGE_LEN) % HUGE_LEN;
+    if (skip > 0) {
+        (void)munmap(addr, skip);
+    }
+    addr += skip;
+    (void)munmap(addr + whole, HUGE_LEN - skip);
+    (void)pc_pages_prepare(addr, whole, huge);
+    return addr;
+}
+
+void pc_pages_unmap(void *addr, size_t len)
+{
+    if (addr != NULL) {
+        (void)munmap(addr, map_len(len));
+    }
 }

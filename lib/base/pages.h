@@ -3,7 +3,8 @@
  * whether it is there at all.
  *
  * The order is: map, pc_pages_bind and pc_pages_prepare, then pc_pages_fill,
- * which is the first touch. No state; any thread, but one a range.
+ * which is the first touch. What is small and ours alone: pc_pages_map. No
+ * state; any thread, but one a range.
  */
 #ifndef PC_BASE_PAGES_H
 #define PC_BASE_PAGES_H
@@ -40,5 +41,11 @@ enum pc_pages pc_pages_prepare(void *addr, size_t len, bool huge);
  */
 peercache_status_t pc_pages_fill(void *addr, size_t len,
                                  bool (*is_stopping)(void *arg), void *arg);
+
+/* Zeroed memory of our own, private, which begins at a multiple of a huge page
+ * and is prepared as above, but not filled. NULL: none. */
+void *pc_pages_map(size_t len, bool huge);
+/* With the len of its map; NULL: nothing. */
+void pc_pages_unmap(void *addr, size_t len);
 
 #endif /* PC_BASE_PAGES_H */

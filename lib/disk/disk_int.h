@@ -190,6 +190,7 @@ struct pc_disk
     uint64_t paused_until_ns, pause_ns;
     struct pc_disk_stats counts; /* Counters only. */
 
+    unsigned char *stages; /* The buffers of all workers and the keeper. */
     struct pc_disk_worker keeper;
     uint32_t n_workers;
     struct pc_disk_worker workers[];

@@ -1,7 +1,5 @@
 #include "file.h"
 
-#include "base/mem.h"
-
 #include <errno.h>
 #include <string.h>
 
@@ -65,33 +63,6 @@ struct pc_disk_source pc_disk_file_source(struct pc_disk_file *file,
                                           uint64_t size)
 {
     return (struct pc_disk_source){source_read, file, size};
-}
-
-/* What the heap gave is remembered right before the aligned address. */
-void *pc_disk_buffer_alloc(size_t len)
-{
-    if (len > SIZE_MAX - 2 * PC_DISK_BLOCK) {
-        return NULL;
-    }
-    char *memory = pc_alloc(1, len + PC_DISK_BLOCK + sizeof(void *));
-    if (memory == NULL) {
-        return NULL;
-    }
-    uintptr_t first = (uintptr_t)memory + sizeof(void *);
-    size_t skip =
-        (size_t)((PC_DISK_BLOCK - first % PC_DISK_BLOCK) % PC_DISK_BLOCK);
-    char *buffer = memory + sizeof(void *) + skip;
-    memcpy(buffer - sizeof(void *), &memory, sizeof(void *));
-    return buffer;
-}
-
-void pc_disk_buffer_free(void *buffer)
-{
-    void *memory;
-    if (buffer != NULL) {
-        memcpy(&memory, (char *)buffer - sizeof(void *), sizeof(void *));
-        pc_free(memory);
-    }
 }
 
 enum pc_disk_result pc_disk_result_of(int error)

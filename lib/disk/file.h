@@ -1,6 +1,6 @@
 /*
- * file.h - whole reads and writes, buffers for direct I/O, and what an errno
- * means to the tier. Any thread.
+ * file.h - whole reads and writes, and what an errno means to the tier. Any
+ * thread.
  */
 #ifndef PC_DISK_FILE_H
 #define PC_DISK_FILE_H
@@ -30,10 +30,6 @@ int pc_disk_write_all(const struct pc_disk_file *file, const void *from,
 /* The file as a source; it must outlive it. */
 struct pc_disk_source pc_disk_file_source(struct pc_disk_file *file,
                                           uint64_t size);
-
-/* Zeroed memory that starts at a multiple of PC_DISK_BLOCK; NULL: none. */
-void *pc_disk_buffer_alloc(size_t len);
-void pc_disk_buffer_free(void *buffer);
 
 enum pc_disk_result pc_disk_result_of(int error);
 

@@ -13,10 +13,12 @@
 #include "disk/disk.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/rand.h"
 #include "disk/file.h"
 #include "disk/scan.h"
 
+#include "disk_bare.h"
 #include "disk_fio.h"
 
 #include <fcntl.h>
@@ -271,12 +273,17 @@ static size_t segment_files(const struct run *run, char *files, size_t room)
     return n;
 }
 
+static void path_of_fio(const struct run *run, char *path, size_t room)
+{
+    (void)snprintf(path, room, "%s/fio", run->folder);
+}
+
 /* Fresh files for both; until all of it is safe on the disk. */
 static void write_pair(struct run *run, bool first, bool with_fio,
                        struct series *series)
 {
     char path[4096];
-    (void)snprintf(path, sizeof(path), "%s/fio", run->folder);
+    path_of_fio(run, path, sizeof(path));
     struct fio_job job = {.files = path,
                           .n_files = 1,
                           .engine = FIO_PSYNC,
@@ -304,10 +311,12 @@ static void write_pair(struct run *run, bool first, bool with_fio,
 struct reads
 {
     struct series tier, once, uring, aio, shape, tier_shape;
+    struct series bare, tier_bare, proven, tier_proven;
 };
 
-/* fio: one for each engine, then with the tier's blocks; then the tier. */
-enum { SHAPE = FIO_N_ENGINES, TIER, TIER_ONCE, N_WAYS };
+/* fio: one for each engine, then with the tier's blocks, then a file of its own
+ * without and with a look at the bytes; the tier; and the bare reader. */
+enum { SHAPE = FIO_N_ENGINES, PLAIN, PROVEN, TIER, TIER_ONCE, BARE, N_WAYS };
 
 /* fio with what a record of the tier is: its value does not begin with a block,
  * so one block more, which begin anywhere. MiB/s of values. */
@@ -321,49 +330,99 @@ static double records_of_fio(const struct run *run, const struct fio_job *of)
     return fio_run(&job) * (double)run->value_len / (double)job.block;
 }
 
+/* fio's own file, of as many bytes and blocks, with checksums in it. */
+static double own_of_fio(const struct run *run, const struct fio_job *of,
+                         bool write, bool proves)
+{
+    char path[4096];
+    path_of_fio(run, path, sizeof(path));
+    struct fio_job job = *of;
+    job.files = path;
+    job.engine = FIO_PSYNC;
+    job.write = write;
+    job.proves = proves;
+    return fio_run(&job);
+}
+
+static double bare_of(const struct run *run, const struct fio_job *job)
+{
+    struct bare_job bare = {.files = job->files,
+                            .span = SEGMENT / 2,
+                            .value_len = run->value_len,
+                            .n_values = run->n_values,
+                            .depth = run->depth,
+                            .salt = run->salt};
+    return bare_run(&bare);
+}
+
+static double tier_of(struct run *run, struct pc_disk *disk, bool any_order)
+{
+    run->any_order = any_order;
+    return mib_s(run, read_all(run, disk));
+}
+
+static double one_way(struct run *run, struct pc_disk *disk,
+                      struct fio_job *job, unsigned way)
+{
+    switch (way) {
+    case TIER:
+    case TIER_ONCE:
+        return tier_of(run, disk, way == TIER);
+    case SHAPE:
+        return records_of_fio(run, job);
+    case PLAIN:
+    case PROVEN:
+        return own_of_fio(run, job, false, way == PROVEN);
+    case BARE:
+        return bare_of(run, job);
+    default:
+        job->engine = (enum fio_engine)way;
+        return fio_run(job);
+    }
+}
+
+static void add_ratio(struct series *series, double of, double to)
+{
+    if (of > 0 && to > 0) {
+        series_add(series, of / to);
+    }
+}
+
 static void read_round(struct run *run, struct pc_disk *disk,
                        struct fio_job *job, unsigned round, struct reads *reads)
 {
     double got[N_WAYS] = {0};
+    run->salt = ((uint64_t)round + 1) << 32;
     for (unsigned i = 0; i < N_WAYS; i++) {
-        unsigned what = (i + round) % N_WAYS;
-        if (what >= TIER) {
-            run->any_order = what == TIER;
-            run->salt = ((uint64_t)round + 1) << 32;
-            got[what] = mib_s(run, read_all(run, disk));
-        } else if (what == SHAPE) {
-            got[what] = job->n_files > 0 ? records_of_fio(run, job) : 0;
-        } else if (job->n_files > 0) {
-            job->engine = (enum fio_engine)what;
-            got[what] = fio_run(job);
+        unsigned way = (i + round) % N_WAYS;
+        if (job->n_files > 0 || way == TIER || way == TIER_ONCE) {
+            got[way] = one_way(run, disk, job, way);
         }
     }
-    double shape = got[SHAPE];
-    printf("  read: tier %.0f, each value once %.0f, fio psync %.0f, libaio "
-           "%.0f, io_uring %.0f, "
-           "psync of the tier's blocks %.0f MiB/s; %.2f s of a core a GiB, "
-           "%.2f in the kernel\n",
-           got[TIER], got[TIER_ONCE], got[FIO_PSYNC], got[FIO_LIBAIO],
-           got[FIO_URING], shape, run->cpu, run->depth_seen);
-    if (got[FIO_PSYNC] > 0 && shape > 0) {
-        series_add(&reads->shape, shape / got[FIO_PSYNC]);
-        series_add(&reads->tier_shape, got[TIER] / shape);
-    }
-    if (got[FIO_PSYNC] > 0) {
-        series_add(&reads->tier, got[TIER] / got[FIO_PSYNC]);
-        series_add(&reads->once, got[TIER_ONCE] / got[FIO_PSYNC]);
-    }
-    if (got[FIO_PSYNC] > 0 && got[FIO_LIBAIO] > 0) {
-        series_add(&reads->aio, got[FIO_LIBAIO] / got[FIO_PSYNC]);
-    }
-    if (got[FIO_PSYNC] > 0 && got[FIO_URING] > 0) {
-        series_add(&reads->uring, got[FIO_URING] / got[FIO_PSYNC]);
-    }
+    printf(
+        "  read: tier %.0f, each value once %.0f, bare reader %.0f, fio "
+        "psync %.0f, libaio %.0f, io_uring %.0f, psync of the tier's blocks "
+        "%.0f, of its own file %.0f, with a look at it %.0f MiB/s; %.2f s of "
+        "a core a GiB, %.2f in the kernel\n",
+        got[TIER], got[TIER_ONCE], got[BARE], got[FIO_PSYNC], got[FIO_LIBAIO],
+        got[FIO_URING], got[SHAPE], got[PLAIN], got[PROVEN], run->cpu,
+        run->depth_seen);
+    add_ratio(&reads->shape, got[SHAPE], got[FIO_PSYNC]);
+    add_ratio(&reads->tier_shape, got[TIER], got[SHAPE]);
+    add_ratio(&reads->tier, got[TIER], got[FIO_PSYNC]);
+    add_ratio(&reads->once, got[TIER_ONCE], got[FIO_PSYNC]);
+    add_ratio(&reads->aio, got[FIO_LIBAIO], got[FIO_PSYNC]);
+    add_ratio(&reads->uring, got[FIO_URING], got[FIO_PSYNC]);
+    add_ratio(&reads->bare, got[BARE], got[FIO_PSYNC]);
+    add_ratio(&reads->tier_bare, got[TIER], got[BARE]);
+    add_ratio(&reads->proven, got[PROVEN], got[PLAIN]);
+    add_ratio(&reads->tier_proven, got[TIER], got[PROVEN]);
 }
 
 static void throughput(struct run *run)
 {
     static char files[32768];
+    char path[4096];
     struct series writes = {0};
     struct reads reads = {0};
     struct pc_disk_stats stats;
@@ -375,14 +434,16 @@ static void throughput(struct run *run)
         write_pair(run, round % 2 == 0, with_fio, &writes);
     }
     struct pc_disk *disk = open_tier(run, "tier");
-    struct fio_job job = {
-        .files = files,
-        .n_files = with_fio ? segment_files(run, files, sizeof(files)) : 0,
-        .block = run->value_len,
-        .bytes = run->n_values * run->value_len,
-        .depth = run->depth};
+    struct fio_job job = {.files = files,
+                          .n_files = segment_files(run, files, sizeof(files)),
+                          .block = run->value_len,
+                          .bytes = run->n_values * run->value_len,
+                          .depth = run->depth};
     while (pc_disk_recovering(disk)) {
         (void)usleep(1000);
+    }
+    if (with_fio) {
+        (void)own_of_fio(run, &job, true, true);
     }
     for (unsigned round = 0; round < run->n_rounds; round++) {
         read_round(run, disk, &job, round, &reads);
@@ -396,10 +457,16 @@ static void throughput(struct run *run)
     series_print(&reads.once, "read: tier, each once / fio psync");
     series_print(&reads.shape, "read: fio of the tier's blocks");
     series_print(&reads.tier_shape, "read: tier / fio of its blocks");
+    series_print(&reads.bare, "read: bare reader / fio psync");
+    series_print(&reads.tier_bare, "read: tier / bare reader");
+    series_print(&reads.proven, "read: fio that looks / that does not");
+    series_print(&reads.tier_proven, "read: tier / fio that looks");
     series_print(&reads.aio, "read: fio libaio / fio psync");
     series_print(&reads.uring, "read: fio io_uring / fio psync");
     (void)pc_disk_clear(disk, NULL, NULL);
     (void)pc_disk_close(disk, 30 * PC_S);
+    path_of_fio(run, path, sizeof(path));
+    (void)unlink(path);
 }
 
 /* ---- Rebuild and scan
@@ -476,8 +543,11 @@ static void scan(struct run *run)
     struct pc_disk_file file = {pc_disk_io_system(), fd};
     struct pc_disk_source source =
         pc_disk_file_source(&file, (uint64_t)lseek(fd, 0, SEEK_END));
-    unsigned char *buffer = pc_disk_buffer_alloc(PC_DISK_STAGE);
-    unsigned char *second = pc_disk_buffer_alloc(PC_DISK_STAGE);
+    unsigned char *buffer = pc_pages_map(2 * PC_DISK_STAGE, true);
+    if (buffer == NULL) {
+        die("memory");
+    }
+    unsigned char *second = buffer + PC_DISK_STAGE;
     for (unsigned round = 0; round < 2 * run->n_rounds; round++) {
         bool ahead = round % 2 == 0;
         double read = read_through(&source, buffer);
@@ -489,8 +559,7 @@ static void scan(struct run *run)
     }
     series_print(&with, "scan / sequential reads");
     series_print(&without, "the same without reading ahead");
-    pc_disk_buffer_free(buffer);
-    pc_disk_buffer_free(second);
+    pc_pages_unmap(buffer, 2 * PC_DISK_STAGE);
     (void)close(fd);
     disk = open_tier(run, "scan");
     (void)pc_disk_clear(disk, NULL, NULL);

@@ -52,9 +52,12 @@ double fio_run(const struct fio_job *job)
         command, sizeof(command),
         "fio --name=bench --filename='%s' --direct=1 --bs=%zu --ioengine=%s "
         "--iodepth=%u --numjobs=%" PRIu64 " --thread --group_reporting "
-        "--invalidate=0 --minimal --terse-version=3 --io_size=%" PRIu64 " ",
+        "--invalidate=0 --minimal --terse-version=3 --io_size=%" PRIu64 " %s ",
         job->files, job->block, fio_engine_names[job->engine],
-        threads ? 1 : job->depth, n_jobs, each);
+        threads ? 1 : job->depth, n_jobs, each,
+        !job->proves ? ""
+        : job->write ? "--verify=crc32c --do_verify=0"
+                     : "--verify=crc32c");
     if (job->write) {
         n += snprintf(command + n, sizeof(command) - (size_t)n,
                       "--rw=write --end_fsync=1 --size=%" PRIu64

@@ -17,6 +17,9 @@ struct fio_job
     size_t n_files;
     enum fio_engine engine;
     bool write; /* In order, and synced at the end; else in any order. */
+    /* Write blocks with checksums, or look at those that were read of such a
+     * file: else fio does not look at what it reads. */
+    bool proves;
     size_t block;
     size_t align; /* Where blocks of reads begin; 0: at multiples of a block. */
     uint64_t bytes; /* Together. */

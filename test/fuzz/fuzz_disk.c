@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct pc_disk_scan scan;
     enum pc_disk_header header;
     uint8_t *copy = malloc(size + 1);
-    void *buffer = pc_disk_buffer_alloc(PC_DISK_STAGE);
+    void *buffer = aligned_alloc(PC_DISK_BLOCK, PC_DISK_STAGE);
     if (copy == NULL || buffer == NULL) {
         abort();
     }
@@ -91,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(&scan.entries, size);
         pc_disk_entries_fini(&scan.entries);
     }
-    pc_disk_buffer_free(buffer);
+    free(buffer);
     free(copy);
     return 0;
 }

@@ -108,6 +108,53 @@ static void locked_memory_is_not_taken_for_huge_pages(void **state)
     assert_int_equal(munmap(addr, len), 0);
 }
 
+/* Also where the kernel gave a place that begins elsewhere. */
+static void small_memory_of_our_own_begins_with_a_huge_page(void **state)
+{
+    enum { N = 8 };
+    unsigned char *maps[N];
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        void *between = map((2 * i + 1) * (size_t)sysconf(_SC_PAGESIZE),
+                            PROT_READ | PROT_WRITE);
+        size_t len = i * MIB + 1;
+        maps[i] = pc_pages_map(len, i % 2 == 0);
+        assert_non_null(maps[i]);
+        assert_int_equal((uintptr_t)maps[i] % (2 * MIB), 0);
+        for (size_t at = 0; at < len; at += 4096) {
+            assert_int_equal(maps[i][at], 0);
+            maps[i][at] = (unsigned char)(i + 1);
+        }
+        assert_int_equal(
+            munmap(between, (2 * i + 1) * (size_t)sysconf(_SC_PAGESIZE)), 0);
+    }
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(maps[i][i * MIB / 4096 * 4096], i + 1);
+        pc_pages_unmap(maps[i], i * MIB + 1);
+    }
+}
+
+/* Nothing of it is left, and nothing else goes with it. */
+static void memory_of_our_own_is_given_back_whole(void **state)
+{
+    unsigned char pages[1];
+    (void)state;
+    char *addr = pc_pages_map(3 * MIB, true);
+    assert_non_null(addr);
+    for (size_t at = 0; at < 4 * MIB; at += MIB) {
+        assert_int_equal(mincore(addr + at, 1, pages), 0);
+    }
+    pc_pages_unmap(addr, 3 * MIB);
+    for (size_t at = 0; at < 4 * MIB; at += MIB) {
+        assert_int_equal(mincore(addr + at, 1, pages), -1);
+        assert_int_equal(errno, ENOMEM);
+    }
+    pc_pages_unmap(NULL, 3 * MIB);
+    assert_null(pc_pages_map(0, true));
+    assert_null(pc_pages_map(SIZE_MAX, true));
+    assert_null(pc_pages_map(SIZE_MAX / 2, false));
+}
+
 static void every_kind_of_pages_has_a_name(void **state)
 {
     (void)state;
@@ -126,6 +173,8 @@ int main(void)
         cmocka_unit_test(filling_ends_when_it_is_told_to),
         cmocka_unit_test(nodes_that_are_not_there_cannot_be_bound_to),
         cmocka_unit_test(locked_memory_is_not_taken_for_huge_pages),
+        cmocka_unit_test(small_memory_of_our_own_begins_with_a_huge_page),
+        cmocka_unit_test(memory_of_our_own_is_given_back_whole),
         cmocka_unit_test(every_kind_of_pages_has_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,8 +84,8 @@ static int setup(void **state)
     struct world *w = calloc(1, sizeof(*w));
     assert_non_null(w);
     w->bytes = malloc(SIZE);
-    w->buffer = pc_disk_buffer_alloc(PC_DISK_STAGE);
-    w->second = pc_disk_buffer_alloc(PC_DISK_STAGE);
+    w->buffer = aligned_alloc(PC_DISK_BLOCK, PC_DISK_STAGE);
+    w->second = aligned_alloc(PC_DISK_BLOCK, PC_DISK_STAGE);
     w->cut = SIZE;
     assert_non_null(w->bytes);
     *state = w;
@@ -95,8 +95,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    pc_disk_buffer_free(w->buffer);
-    pc_disk_buffer_free(w->second);
+    free(w->buffer);
+    free(w->second);
     free(w->bytes);
     free(w);
     assert_int_equal(pc_mem_outstanding(), 0);

@@ -266,6 +266,64 @@ static void a_forked_child_does_not_keep_what_its_parent_has_closed(
     (void)close(to_child[0]);
 }
 
+/* ---- Where reads go
+ * ------------------------------------------------------------ */
+
+static _Atomic uintptr_t read_to;
+
+static int noted_pread(void *arg, int file, void *to, size_t len, uint64_t at,
+                       size_t *n_p)
+{
+    atomic_store(&read_to, (uintptr_t)to);
+    return pc_disk_io_system()->pread(arg, file, to, len, at, n_p);
+}
+
+/* Was the kernel asked for huge pages there? */
+static bool is_huge(uintptr_t addr)
+{
+    char line[512];
+    unsigned long from, to;
+    bool here = false;
+    bool huge = false;
+    FILE *smaps = fopen("/proc/self/smaps", "re");
+    assert_non_null(smaps);
+    while (fgets(line, sizeof(line), smaps) != NULL) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+            here = from <= addr && addr < to;
+        } else if (here && strncmp(line, "VmFlags:", 8) == 0) {
+            huge = strstr(line, " hg") != NULL;
+        }
+    }
+    (void)fclose(smaps);
+    return huge;
+}
+
+/* A read of many blocks is one piece for the disk, and not one a page. */
+static void values_are_read_into_huge_pages(void **state)
+{
+    struct world *w = *state;
+    struct pc_disk_io io = *pc_disk_io_system();
+    io.pread = noted_pread;
+    w->params.io = &io;
+    assert_int_equal(pc_disk_open(&w->params, &w->disk, NULL), PEERCACHE_OK);
+    do_put(w, 7);
+    while (atomic_load(&w->n_done) < 1) {
+        (void)usleep(100);
+    }
+    atomic_store(&read_to, 0);
+    do_get(w, 7);
+    while (atomic_load(&w->n_done) < 2) {
+        (void)usleep(100);
+    }
+    assert_int_equal(atomic_load(&w->n_ok), 2);
+    bool huge = is_huge(atomic_load(&read_to));
+    assert_true(pc_disk_close(w->disk, 30 * PC_S));
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
+        skip(); /* This kernel has none. */
+    }
+    assert_true(huge);
+}
+
 /* ---- A disk that hangs
  * ------------------------------------------------------------ */
 
@@ -506,6 +564,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_forked_child_does_not_keep_what_its_parent_has_closed, setup,
             teardown),
+        cmocka_unit_test_setup_teardown(values_are_read_into_huge_pages, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             close_does_not_wait_for_a_disk_that_hangs, setup, teardown),
         cmocka_unit_test_setup_teardown(
