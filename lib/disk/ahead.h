@@ -1,6 +1,7 @@
 /*
  * ahead.h - a file read from its beginning to its end: while one part is looked
- * at, a thread of its own reads the next.
+ * at, a thread of its own reads the next two. Two, so that it need not wait for
+ * the one that looks when it has read one.
  *
  * One thread uses it. Between start and stop the buffers are its.
  */
@@ -15,12 +16,20 @@
 /* What a move may keep of the part before: a header with the longest names. */
 #define PC_DISK_KEPT ((size_t)4 * PC_DISK_BLOCK)
 
-enum pc_disk_ahead_state { PC_DISK_IDLE, PC_DISK_ASKED, PC_DISK_READY };
+enum { PC_DISK_AHEAD = 2 }; /* Parts. */
+
+/* What came of reading a part ahead. */
+struct pc_disk_ahead_part
+{
+    uint64_t at;
+    size_t n;
+    int error;
+};
 
 struct pc_disk_ahead
 {
     const struct pc_disk_source *source;
-    unsigned char *buffers[2];
+    unsigned char *buffers[1 + PC_DISK_AHEAD];
     unsigned current; /* The buffer that the part lies in. */
     /* The part: bytes of the file from `start` on. */
     const unsigned char *bytes;
@@ -32,18 +41,20 @@ struct pc_disk_ahead
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* Under the lock. */
-    enum pc_disk_ahead_state state;
     bool stop;
-    uint64_t at; /* What was asked for, into the other buffer, */
-    size_t n;    /* and what came of it. */
-    int error;
+    bool goes_on; /* There is more to read from `next` on. */
+    bool reading; /* Into the buffer behind those that are ready. */
+    uint64_t next;
+    unsigned n_ready; /* Parts in the buffers behind the current one, */
+    struct pc_disk_ahead_part parts[1 + PC_DISK_AHEAD]; /* by buffer. */
 };
 
-/* Two aligned buffers of PC_DISK_STAGE. Without a second one, or where no
- * thread can be started, nothing is read ahead. */
+/* An aligned buffer of PC_DISK_STAGE, and PC_DISK_AHEAD more, one behind the
+ * other. Without more (NULL), or where no thread can be started, nothing is
+ * read ahead. */
 void pc_disk_ahead_start(struct pc_disk_ahead *ahead,
                          const struct pc_disk_source *source,
-                         unsigned char *buffer, unsigned char *second);
+                         unsigned char *buffer, unsigned char *more);
 void pc_disk_ahead_stop(struct pc_disk_ahead *ahead);
 
 /* Let the part begin at `start`, a multiple of PC_DISK_BLOCK, with

@@ -113,7 +113,8 @@ struct pc_disk_worker
     struct pc_list ended;    /* Their done functions are due. */
     struct pc_disk_segment *segment;
     uint64_t start, len; /* Of a batch. */
-    unsigned char *buffer, *second;
+    unsigned char *buffer;
+    unsigned char *second; /* The keeper's: PC_DISK_AHEAD of them. */
     bool suspended; /* In the kernel: close need not wait. */
     bool abandoned; /* Close has called the done functions. */
     bool must_sync;

@@ -220,10 +220,10 @@ static void free_segments(struct pc_list *segments)
     }
 }
 
-/* A buffer for each worker, two for the keeper. */
+/* A buffer for each worker; for the keeper one, and those to read ahead. */
 static size_t stages_len(const struct pc_disk *disk)
 {
-    return ((size_t)disk->n_workers + 2) * PC_DISK_STAGE;
+    return ((size_t)disk->n_workers + 1 + PC_DISK_AHEAD) * PC_DISK_STAGE;
 }
 
 void pc_disk_free(struct pc_disk *disk)
@@ -276,7 +276,7 @@ static bool init_workers(struct pc_disk *disk)
     disk->keeper.second = stage + PC_DISK_STAGE;
     for (uint32_t i = 0; i < disk->n_workers; i++) {
         init_worker(disk, &disk->workers[i],
-                    stage + ((size_t)i + 2) * PC_DISK_STAGE);
+                    stage + ((size_t)i + 1 + PC_DISK_AHEAD) * PC_DISK_STAGE);
     }
     return true;
 }

@@ -311,11 +311,11 @@ static bool scan_window(struct window *w, const struct pc_disk_ident *ident,
 }
 
 bool pc_disk_scan(const struct pc_disk_source *source,
-                  const struct pc_disk_ident *ident, void *buffer, void *second,
+                  const struct pc_disk_ident *ident, void *buffer, void *more,
                   struct pc_disk_scan *scan_p)
 {
     struct window w = {.size = source->size};
-    pc_disk_ahead_start(&w.ahead, source, buffer, second);
+    pc_disk_ahead_start(&w.ahead, source, buffer, more);
     bool ok = scan_window(&w, ident, scan_p);
     pc_disk_ahead_stop(&w.ahead);
     return ok;

@@ -51,10 +51,11 @@ struct pc_disk_scan
     bool io_error;      /* Parts could not be read. */
 };
 
-/* Look for records in the whole file. False: no memory. With a second buffer
- * like the first one a thread reads ahead meanwhile; NULL: none does. */
+/* Look for records in the whole file. False: no memory. With PC_DISK_AHEAD more
+ * buffers, one behind the other, a thread reads ahead meanwhile; NULL: none
+ * does. */
 bool pc_disk_scan(const struct pc_disk_source *source,
-                  const struct pc_disk_ident *ident, void *buffer, void *second,
+                  const struct pc_disk_ident *ident, void *buffer, void *more,
                   struct pc_disk_scan *scan_p);
 
 #endif /* PC_DISK_SCAN_H */

@@ -543,7 +543,8 @@ static void scan(struct run *run)
     struct pc_disk_file file = {pc_disk_io_system(), fd};
     struct pc_disk_source source =
         pc_disk_file_source(&file, (uint64_t)lseek(fd, 0, SEEK_END));
-    unsigned char *buffer = pc_pages_map(2 * PC_DISK_STAGE, true);
+    unsigned char *buffer =
+        pc_pages_map((1 + PC_DISK_AHEAD) * PC_DISK_STAGE, true);
     if (buffer == NULL) {
         die("memory");
     }
@@ -559,7 +560,7 @@ static void scan(struct run *run)
     }
     series_print(&with, "scan / sequential reads");
     series_print(&without, "the same without reading ahead");
-    pc_pages_unmap(buffer, 2 * PC_DISK_STAGE);
+    pc_pages_unmap(buffer, (1 + PC_DISK_AHEAD) * PC_DISK_STAGE);
     (void)close(fd);
     disk = open_tier(run, "scan");
     (void)pc_disk_clear(disk, NULL, NULL);

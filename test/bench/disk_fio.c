@@ -56,8 +56,8 @@ double fio_run(const struct fio_job *job)
         job->files, job->block, fio_engine_names[job->engine],
         threads ? 1 : job->depth, n_jobs, each,
         !job->proves ? ""
-        : job->write ? "--verify=crc32c --do_verify=0"
-                     : "--verify=crc32c");
+        : job->write ? "--verify=crc32c --do_verify=0 --verify_state_save=0"
+                     : "--verify=crc32c --verify_state_save=0");
     if (job->write) {
         n += snprintf(command + n, sizeof(command) - (size_t)n,
                       "--rw=write --end_fsync=1 --size=%" PRIu64

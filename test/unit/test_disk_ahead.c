@@ -85,7 +85,7 @@ static int setup(void **state)
     assert_non_null(w);
     w->bytes = malloc(SIZE);
     w->buffer = aligned_alloc(PC_DISK_BLOCK, PC_DISK_STAGE);
-    w->second = aligned_alloc(PC_DISK_BLOCK, PC_DISK_STAGE);
+    w->second = aligned_alloc(PC_DISK_BLOCK, PC_DISK_AHEAD * PC_DISK_STAGE);
     w->cut = SIZE;
     assert_non_null(w->bytes);
     *state = w;
