@@ -115,8 +115,8 @@ struct pc_disk_worker
     uint64_t start, len; /* Of a batch. */
     unsigned char *buffer;
     unsigned char *second; /* The keeper's: PC_DISK_AHEAD of them. */
-    bool suspended; /* In the kernel: close need not wait. */
-    bool abandoned; /* Close has called the done functions. */
+    bool suspended;        /* In the kernel: close need not wait. */
+    bool abandoned;        /* Close has called the done functions. */
     bool must_sync;
     bool runs;
     pthread_t thread;

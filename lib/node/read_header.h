@@ -4,8 +4,8 @@
  * Over hardware each header is a get of its own, at once. Where gets run in
  * software, a header costs both processes what half a value costs, so there
  * those that lie near each other in the slot table come with one get: they wait
- * for each other while data of the peer is under way, a millisecond at most. With
- * the engine's role.
+ * for each other while data of the peer is under way, a millisecond at most.
+ * With the engine's role.
  */
 #ifndef PC_NODE_READ_HEADER_H
 #define PC_NODE_READ_HEADER_H
