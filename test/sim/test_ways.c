@@ -185,14 +185,20 @@ static unsigned header_gets_of(struct cluster *c, struct cluster_op *op)
     return n;
 }
 
-static struct cluster *start_in_software(void)
+/* Of gets in software, bytes a second. */
+static void set_bandwidth(struct cluster *c, uint64_t bandwidth)
 {
-    struct cluster *c = cluster_create(52);
     struct pc_sim_path path = pc_sim_path_default();
     path.native = false;
     path.latency_min_ns = path.latency_max_ns = 20 * PC_US;
-    path.bandwidth = 1000ull * 1000 * 1000;
+    path.bandwidth = bandwidth;
     pc_sim_set_path(c->sim, NULL, NULL, &path);
+}
+
+static struct cluster *start_in_software(void)
+{
+    struct cluster *c = cluster_create(52);
+    set_bandwidth(c, 1000ull * 1000 * 1000);
     cluster_start_all(c, 2, SETTINGS "read_mode=one-sided");
     return c;
 }
@@ -229,11 +235,7 @@ static void a_header_does_not_wait_for_all_that_others_read(void **state)
         .node = 0, .verb = PC_VERB_GET, .words = "s1", .registered = true};
     struct cluster_call many = {
         .node = 0, .verb = PC_VERB_GET, .words = MANY, .registered = true};
-    struct pc_sim_path path = pc_sim_path_default();
-    path.native = false;
-    path.latency_min_ns = path.latency_max_ns = 20 * PC_US;
-    path.bandwidth = 50ull * 1000 * 1000;
-    pc_sim_set_path(c->sim, NULL, NULL, &path);
+    set_bandwidth(c, 50ull * 1000 * 1000);
     struct cluster_op *small = cluster_begin(c, &one);
     struct cluster_op *large = cluster_begin(c, &many);
     cluster_wait(small);
@@ -258,11 +260,7 @@ static void a_header_does_not_wait_for_a_long_get(void **state)
         .node = 0, .verb = PC_VERB_GET, .words = "s1", .registered = true};
     struct cluster_call other = {
         .node = 0, .verb = PC_VERB_GET, .words = "h1", .registered = true};
-    struct pc_sim_path path = pc_sim_path_default();
-    path.native = false;
-    path.latency_min_ns = path.latency_max_ns = 20 * PC_US;
-    path.bandwidth = 50ull * 1000 * 1000;
-    pc_sim_set_path(c->sim, NULL, NULL, &path);
+    set_bandwidth(c, 50ull * 1000 * 1000);
     struct cluster_op *small = cluster_begin(c, &one);
     struct cluster_op *huge = cluster_begin(c, &other);
     cluster_wait(small);
