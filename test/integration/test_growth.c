@@ -426,6 +426,30 @@ static void regions_that_cannot_be_registered_are_plain_memory(void **state)
     peercache_node_destroy(node);
 }
 
+/* Puts beyond what there is: the margin comes back by itself, for who is next.
+ * A put makes no more room than it needs. */
+static void a_full_pool_gets_its_margin_back(void **state)
+{
+    (void)state;
+    struct pc_fabric fabric = {.n_regions = 0};
+    struct batch batch;
+    pc_event_init(&fabric.n_allowed, UINT32_MAX);
+    peercache_node_t *node = start_with(
+        &fabric, "global_segment_size=4MiB region_size=1MiB node_id=gate "
+                 "evict_low=200 evict_high=300");
+    host_whole(node);
+    make_batch(&batch);
+    for (size_t n = 0; n < 2 * 4 * REGION / PAGE; n += N_PAGES) {
+        batch_name(&batch, "more", n);
+        assert_int_equal(batch_do(&batch, node, PC_VERB_PUT, 30 * PC_S),
+                         PEERCACHE_OK);
+    }
+    assert_true(stats_of(node).evictions > 0);
+    WAIT_UNTIL(!pc_store_is_short(node->store), 30);
+    batch_fini(&batch);
+    peercache_node_destroy(node);
+}
+
 /* A device may register less at once than a region has. */
 static void refused_regions_are_made_smaller(void **state)
 {
@@ -479,6 +503,7 @@ int main(void)
         cmocka_unit_test(
             a_put_before_the_first_region_leaves_the_copy_thread_to_others),
         cmocka_unit_test(regions_that_cannot_be_registered_are_plain_memory),
+        cmocka_unit_test(a_full_pool_gets_its_margin_back),
         cmocka_unit_test(refused_regions_are_made_smaller),
         cmocka_unit_test(refused_small_regions_stay_as_large_as_wanted),
     };
