@@ -20,6 +20,7 @@
 
 #include "disk_bare.h"
 #include "disk_fio.h"
+#include "series.h"
 
 #include <fcntl.h>
 #include <semaphore.h>

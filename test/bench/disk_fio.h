@@ -1,6 +1,6 @@
 /*
- * disk_fio.h - what fio gets from the same file system, and what is said of
- * pairs of measurements. Without fio on the machine its figures are left out.
+ * disk_fio.h - what fio gets from the same file system. Without fio on the
+ * machine its figures are left out.
  */
 #ifndef PC_BENCH_DISK_FIO_H
 #define PC_BENCH_DISK_FIO_H
@@ -31,19 +31,5 @@ extern const char *const fio_engine_names[FIO_N_ENGINES];
 bool fio_is_there(void);
 /* MiB/s; 0: this engine cannot be used here. */
 double fio_run(const struct fio_job *job);
-
-enum { SERIES_MOST = 64 };
-
-/* Ratios of pairs that were measured one right after the other. */
-struct series
-{
-    double of[SERIES_MOST];
-    size_t n;
-};
-
-void series_add(struct series *series, double value);
-/* The median and the 95 % interval of the median, by ranks: they assume
- * nothing of how the values are spread. */
-void series_print(struct series *series, const char *what);
 
 #endif /* PC_BENCH_DISK_FIO_H */

@@ -1,0 +1,333 @@
+/*
+ * slow_disk.c - puts of a node whose disk is ten times too slow, beside those
+ * of one without a disk, in pairs one right after the other.
+ *
+ *     bench_slow_disk [folder] [pairs] [ms of each] [times too slow]
+ *                     (/tmp, 30, 150, 10)
+ *
+ * Both nodes are in this process, alone in their clusters, with full pools of
+ * the same kind. The disk is a real one below `folder` whose writes have a
+ * limit of bytes a second: the tenth part of what is put without a disk,
+ * measured at the start.
+ *
+ * A pair begins when all queues are empty, and the rate is taken once that of
+ * the disk is full. Exit status 0: measured, met or not.
+ */
+#include "base/clock.h"
+#include "disk/disk.h"
+#include "node/node.h"
+#include "node/tier.h"
+#include "transports/socket/socket.h"
+
+#include "series.h"
+
+#include <ftw.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 128 << 10, BATCH = 32, N_SOURCES = 64, LANES_MAX = 2 };
+
+#define POOL "1GiB"
+
+static _Noreturn void die(const char *what)
+{
+    (void)fprintf(stderr, "bench_slow_disk: %s: failed\n", what);
+    exit(1);
+}
+
+static void require(bool is_good, const char *what)
+{
+    if (!is_good) {
+        die(what);
+    }
+}
+
+static void pause_ns(uint64_t ns)
+{
+    struct timespec step = {(time_t)(ns / PC_S), (long)(ns % PC_S)};
+    (void)nanosleep(&step, NULL);
+}
+
+/* ---- The disk ----------------------------------------------------------- */
+
+static struct
+{
+    pthread_mutex_t lock;
+    uint64_t bytes_s; /* 0: without a limit. */
+    uint64_t free_ns; /* When it has done what it was given. */
+    uint64_t n_bytes;
+} brake = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* One head, which all threads wait for. */
+static int slow_pwrite(void *arg, int file, const void *from, size_t len,
+                       uint64_t at, size_t *n_p)
+{
+    uint64_t now = pc_clock_monotonic();
+    (void)pthread_mutex_lock(&brake.lock);
+    uint64_t until = brake.free_ns > now ? brake.free_ns : now;
+    until += brake.bytes_s > 0 ? len * PC_S / brake.bytes_s : 0;
+    brake.free_ns = until;
+    brake.n_bytes += len;
+    (void)pthread_mutex_unlock(&brake.lock);
+    int error = pc_disk_io_system()->pwrite(arg, file, from, len, at, n_p);
+    now = pc_clock_monotonic();
+    if (until > now) {
+        pause_ns(until - now);
+    }
+    return error;
+}
+
+static uint64_t written_by_disk(void)
+{
+    (void)pthread_mutex_lock(&brake.lock);
+    uint64_t n = brake.n_bytes;
+    (void)pthread_mutex_unlock(&brake.lock);
+    return n;
+}
+
+static int unlink_one(const char *path, const struct stat *about, int kind,
+                      struct FTW *where)
+{
+    (void)about;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
+/* ---- The nodes ---------------------------------------------------------- */
+
+static void set(peercache_config_t *config, const char *name, const char *value)
+{
+    require(peercache_config_set(config, name, value) == PEERCACHE_OK, name);
+}
+
+/* folder NULL: without a disk. */
+static peercache_node_t *start(const char *folder)
+{
+    struct pc_disk_io io = *pc_disk_io_system();
+    static struct pc_disk_io slow;
+    io.pwrite = slow_pwrite;
+    slow = io;
+    struct pc_node_env env = {.link_ops = pc_socket_link(),
+                              .clock = pc_clock_system(),
+                              .address = "127.0.0.1",
+                              .random_seed = 1,
+                              .wall_ns = pc_clock_wall(),
+                              .disk_io = &slow};
+    peercache_config_t *config;
+    peercache_node_t *node;
+    char name[64];
+    (void)snprintf(name, sizeof(name), "slow-%d-%s", (int)getpid(),
+                   folder != NULL ? "disk" : "none");
+    require(peercache_config_create(&config) == PEERCACHE_OK, "configuration");
+    set(config, "cluster_name", name);
+    set(config, "node_id", name);
+    set(config, "control_bind_host", "127.0.0.1");
+    set(config, "global_segment_size", POOL);
+    set(config, "metrics_enabled", "false");
+    set(config, "log_level", "error");
+    set(config, "disk_enabled", folder != NULL ? "true" : "false");
+    if (folder != NULL) {
+        set(config, "disk_path", folder);
+        set(config, "disk_size", "2GiB");
+    }
+    require(pc_node_create(config, &env, &node) == PEERCACHE_OK &&
+                peercache_node_wait_ready(node, 10 * PC_S) == PEERCACHE_OK,
+            "a node");
+    peercache_config_destroy(config);
+    while (pc_event_get(&node->pool_ready) != 2) {
+        pause_ns(PC_MS);
+    }
+    require((folder != NULL) == (node->tier != NULL), "the disk tier");
+    return node;
+}
+
+static struct pc_disk_stats disk_of(const peercache_node_t *node)
+{
+    struct pc_disk_stats stats;
+    require(pc_tier_stats(node, &stats), "the disk tier");
+    return stats;
+}
+
+/* All that was queued is on the disk, so that nothing of it is written while
+ * the other node is measured. */
+static void settle(peercache_node_t *node)
+{
+    while (disk_of(node).queued_bytes > 0 ||
+           atomic_load_explicit(&node->tier->n_writing, memory_order_relaxed) >
+               0) {
+        pause_ns(PC_MS);
+    }
+    pause_ns(5 * PC_MS);
+}
+
+/* ---- Puts --------------------------------------------------------------- */
+
+static unsigned char *sources;
+
+struct lane
+{
+    peercache_node_t *node;
+    unsigned number;
+    uint64_t next; /* Key: each is put once. */
+    uint64_t n_done;
+    uint64_t end_ns;
+};
+
+static void put_batch(struct lane *lane)
+{
+    peercache_item_t items[BATCH];
+    peercache_piece_t pieces[BATCH];
+    char keys[BATCH][32];
+    peercache_op_params_t params = {.struct_size = sizeof(params),
+                                    .item_size = sizeof(items[0]),
+                                    .timeout_ns = 10 * PC_S};
+    memset(items, 0, sizeof(items));
+    for (int i = 0; i < BATCH; i++) {
+        uint64_t n = lane->next++;
+        (void)snprintf(keys[i], sizeof(keys[i]), "%u-%020llu", lane->number,
+                       (unsigned long long)n);
+        pieces[i] = (peercache_piece_t){sources + n % N_SOURCES * PAGE, PAGE};
+        items[i].key = keys[i];
+        items[i].key_len = strlen(keys[i]);
+        items[i].pieces = &pieces[i];
+        items[i].n_pieces = 1;
+    }
+    peercache_status_t status =
+        peercache_put(lane->node, items, BATCH, &params, NULL);
+    if (status != PEERCACHE_OK) {
+        die(peercache_strerror(status));
+    }
+    lane->n_done += BATCH;
+}
+
+static void *lane_main(void *arg)
+{
+    struct lane *lane = arg;
+    while (pc_clock_monotonic() < lane->end_ns) {
+        put_batch(lane);
+    }
+    return NULL;
+}
+
+struct arena
+{
+    peercache_node_t *node;
+    struct lane lanes[LANES_MAX];
+};
+
+/* Bytes a second of all lanes. */
+static double run(struct arena *arena, unsigned n_lanes, uint64_t ns)
+{
+    pthread_t threads[LANES_MAX];
+    uint64_t n = 0;
+    uint64_t began = pc_clock_monotonic();
+    for (unsigned i = 0; i < n_lanes; i++) {
+        struct lane *lane = &arena->lanes[i];
+        lane->node = arena->node;
+        lane->number = i;
+        lane->n_done = 0;
+        lane->end_ns = began + ns;
+        require(pthread_create(&threads[i], NULL, lane_main, lane) == 0,
+                "a thread");
+    }
+    for (unsigned i = 0; i < n_lanes; i++) {
+        (void)pthread_join(threads[i], NULL);
+        n += arena->lanes[i].n_done;
+    }
+    double seconds = (double)(pc_clock_monotonic() - began) / PC_S;
+    return (double)n * PAGE / seconds;
+}
+
+/* ---- Pairs -------------------------------------------------------------- */
+
+struct plan
+{
+    unsigned n_pairs;
+    uint64_t slice_ns;
+    double slower;
+};
+
+/* Half a slice for the queue to fill, and a whole one that counts. */
+static double rate_of(struct arena *arena, unsigned n_lanes,
+                      const struct plan *plan)
+{
+    (void)run(arena, n_lanes, plan->slice_ns / 2);
+    return run(arena, n_lanes, plan->slice_ns);
+}
+
+static void compare(struct arena *none, struct arena *slow, unsigned n_lanes,
+                    const struct plan *plan)
+{
+    struct series ratios = {0};
+    double rate = 0;
+    uint64_t disk_ns = 0;
+    char what[64];
+    brake.bytes_s = 0;
+    (void)run(slow, n_lanes, PC_S); /* Both are full from here on. */
+    (void)run(none, n_lanes, PC_S);
+    settle(slow->node);
+    rate = run(none, n_lanes, PC_S);
+    brake.bytes_s = (uint64_t)(rate / plan->slower);
+    uint64_t bytes = written_by_disk();
+    struct pc_disk_stats before = disk_of(slow->node);
+    uint64_t n_put = slow->lanes[0].next + slow->lanes[1].next;
+    for (unsigned i = 0; i < plan->n_pairs; i++) {
+        double without = i % 2 == 0 ? rate_of(none, n_lanes, plan) : 0;
+        uint64_t began = pc_clock_monotonic();
+        double with = rate_of(slow, n_lanes, plan);
+        settle(slow->node);
+        disk_ns += pc_clock_monotonic() - began;
+        without = i % 2 == 0 ? without : rate_of(none, n_lanes, plan);
+        series_add(&ratios, with / without);
+    }
+    struct pc_disk_stats after = disk_of(slow->node);
+    n_put = slow->lanes[0].next + slow->lanes[1].next - n_put;
+    (void)snprintf(what, sizeof(what), "put, slow disk / no disk, %u thread%s",
+                   n_lanes, n_lanes > 1 ? "s" : "");
+    series_print(&ratios, what);
+    printf("  without a disk %.0f MiB/s; the disk took %.0f MiB/s, and of %llu "
+           "values put wrote %llu\n",
+           rate / (1 << 20),
+           (double)(written_by_disk() - bytes) / (1 << 20) /
+               ((double)disk_ns / PC_S),
+           (unsigned long long)n_put,
+           (unsigned long long)(after.n_written - before.n_written));
+    (void)fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    char folder[4096];
+    struct plan plan = {
+        .n_pairs = argc > 2 ? (unsigned)atoi(argv[2]) : 30,
+        .slice_ns = (argc > 3 ? (uint64_t)atoi(argv[3]) : 150) * PC_MS,
+        .slower = argc > 4 ? strtod(argv[4], NULL) : 10,
+    };
+    int n = snprintf(folder, sizeof(folder), "%s/slow-disk-XXXXXX",
+                     argc > 1 ? argv[1] : "/tmp");
+    require(n > 0 && (size_t)n < sizeof(folder), "the folder's name");
+    require(plan.n_pairs > 0 && plan.n_pairs <= SERIES_MOST &&
+                plan.slice_ns > 0 && plan.slower > 0,
+            "a number of the command line");
+    require(mkdtemp(folder) != NULL, "the folder");
+    sources = malloc((size_t)N_SOURCES * PAGE);
+    require(sources != NULL, "memory");
+    memset(sources, 7, (size_t)N_SOURCES * PAGE);
+    struct arena none = {.node = start(NULL)};
+    struct arena slow = {.node = start(folder)};
+    for (unsigned n_lanes = 1; n_lanes <= LANES_MAX; n_lanes++) {
+        compare(&none, &slow, n_lanes, &plan);
+    }
+    peercache_node_destroy(slow.node);
+    peercache_node_destroy(none.node);
+    free(sources);
+    (void)nftw(folder, unlink_one, 16, FTW_DEPTH | FTW_PHYS);
+    return 0;
+}
