@@ -19,6 +19,7 @@
 #include "node/tier.h"
 #include "transports/socket/socket.h"
 
+#include "put_batch.h"
 #include "series.h"
 
 #include <ftw.h>
@@ -31,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 128 << 10, BATCH = 32, N_SOURCES = 64, LANES_MAX = 2 };
+enum { LANES_MAX = 2 };
 
 #define POOL "1GiB"
 
@@ -47,6 +48,9 @@ static void require(bool is_good, const char *what)
         die(what);
     }
 }
+
+/* Nothing here takes that long unless something is broken. */
+#define PATIENCE_NS (60 * PC_S)
 
 static void pause_ns(uint64_t ns)
 {
@@ -100,6 +104,14 @@ static int unlink_one(const char *path, const struct stat *about, int kind,
     return remove(path);
 }
 
+static char folder[4096];
+
+/* Also when something has failed: its files are large. */
+static void remove_folder(void)
+{
+    (void)nftw(folder, unlink_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 /* ---- The nodes ---------------------------------------------------------- */
 
 static void set(peercache_config_t *config, const char *name, const char *value)
@@ -107,13 +119,11 @@ static void set(peercache_config_t *config, const char *name, const char *value)
     require(peercache_config_set(config, name, value) == PEERCACHE_OK, name);
 }
 
-/* folder NULL: without a disk. */
-static peercache_node_t *start(const char *folder)
+static peercache_node_t *start(bool with_disk)
 {
-    struct pc_disk_io io = *pc_disk_io_system();
     static struct pc_disk_io slow;
-    io.pwrite = slow_pwrite;
-    slow = io;
+    slow = *pc_disk_io_system();
+    slow.pwrite = slow_pwrite;
     struct pc_node_env env = {.link_ops = pc_socket_link(),
                               .clock = pc_clock_system(),
                               .address = "127.0.0.1",
@@ -124,7 +134,7 @@ static peercache_node_t *start(const char *folder)
     peercache_node_t *node;
     char name[64];
     (void)snprintf(name, sizeof(name), "slow-%d-%s", (int)getpid(),
-                   folder != NULL ? "disk" : "none");
+                   with_disk ? "disk" : "none");
     require(peercache_config_create(&config) == PEERCACHE_OK, "configuration");
     set(config, "cluster_name", name);
     set(config, "node_id", name);
@@ -132,8 +142,8 @@ static peercache_node_t *start(const char *folder)
     set(config, "global_segment_size", POOL);
     set(config, "metrics_enabled", "false");
     set(config, "log_level", "error");
-    set(config, "disk_enabled", folder != NULL ? "true" : "false");
-    if (folder != NULL) {
+    set(config, "disk_enabled", with_disk ? "true" : "false");
+    if (with_disk) {
         set(config, "disk_path", folder);
         set(config, "disk_size", "2GiB");
     }
@@ -141,10 +151,12 @@ static peercache_node_t *start(const char *folder)
                 peercache_node_wait_ready(node, 10 * PC_S) == PEERCACHE_OK,
             "a node");
     peercache_config_destroy(config);
+    uint64_t until = pc_clock_monotonic() + PATIENCE_NS;
     while (pc_event_get(&node->pool_ready) != 2) {
+        require(pc_clock_monotonic() < until, "growing the pool");
         pause_ns(PC_MS);
     }
-    require((folder != NULL) == (node->tier != NULL), "the disk tier");
+    require(with_disk == (node->tier != NULL), "the disk tier");
     return node;
 }
 
@@ -159,9 +171,11 @@ static struct pc_disk_stats disk_of(const peercache_node_t *node)
  * the other node is measured. */
 static void settle(peercache_node_t *node)
 {
+    uint64_t until = pc_clock_monotonic() + PATIENCE_NS;
     while (disk_of(node).queued_bytes > 0 ||
            atomic_load_explicit(&node->tier->n_writing, memory_order_relaxed) >
                0) {
+        require(pc_clock_monotonic() < until, "writing what was queued");
         pause_ns(PC_MS);
     }
     pause_ns(5 * PC_MS);
@@ -180,38 +194,16 @@ struct lane
     uint64_t end_ns;
 };
 
-static void put_batch(struct lane *lane)
-{
-    peercache_item_t items[BATCH];
-    peercache_piece_t pieces[BATCH];
-    char keys[BATCH][32];
-    peercache_op_params_t params = {.struct_size = sizeof(params),
-                                    .item_size = sizeof(items[0]),
-                                    .timeout_ns = 10 * PC_S};
-    memset(items, 0, sizeof(items));
-    for (int i = 0; i < BATCH; i++) {
-        uint64_t n = lane->next++;
-        (void)snprintf(keys[i], sizeof(keys[i]), "%u-%020llu", lane->number,
-                       (unsigned long long)n);
-        pieces[i] = (peercache_piece_t){sources + n % N_SOURCES * PAGE, PAGE};
-        items[i].key = keys[i];
-        items[i].key_len = strlen(keys[i]);
-        items[i].pieces = &pieces[i];
-        items[i].n_pieces = 1;
-    }
-    peercache_status_t status =
-        peercache_put(lane->node, items, BATCH, &params, NULL);
-    if (status != PEERCACHE_OK) {
-        die(peercache_strerror(status));
-    }
-    lane->n_done += BATCH;
-}
-
 static void *lane_main(void *arg)
 {
     struct lane *lane = arg;
     while (pc_clock_monotonic() < lane->end_ns) {
-        put_batch(lane);
+        peercache_status_t status =
+            put_batch(lane->node, sources, lane->number, &lane->next);
+        if (status != PEERCACHE_OK) {
+            die(peercache_strerror(status));
+        }
+        lane->n_done += BATCH;
     }
     return NULL;
 }
@@ -304,7 +296,6 @@ static void compare(struct arena *none, struct arena *slow, unsigned n_lanes,
 
 int main(int argc, char **argv)
 {
-    char folder[4096];
     struct plan plan = {
         .n_pairs = argc > 2 ? (unsigned)atoi(argv[2]) : 30,
         .slice_ns = (argc > 3 ? (uint64_t)atoi(argv[3]) : 150) * PC_MS,
@@ -316,18 +307,18 @@ int main(int argc, char **argv)
     require(plan.n_pairs > 0 && plan.n_pairs <= SERIES_MOST &&
                 plan.slice_ns > 0 && plan.slower > 0,
             "a number of the command line");
-    require(mkdtemp(folder) != NULL, "the folder");
+    require(mkdtemp(folder) != NULL && atexit(remove_folder) == 0,
+            "the folder");
     sources = malloc((size_t)N_SOURCES * PAGE);
     require(sources != NULL, "memory");
     memset(sources, 7, (size_t)N_SOURCES * PAGE);
-    struct arena none = {.node = start(NULL)};
-    struct arena slow = {.node = start(folder)};
+    struct arena none = {.node = start(false)};
+    struct arena slow = {.node = start(true)};
     for (unsigned n_lanes = 1; n_lanes <= LANES_MAX; n_lanes++) {
         compare(&none, &slow, n_lanes, &plan);
     }
     peercache_node_destroy(slow.node);
     peercache_node_destroy(none.node);
     free(sources);
-    (void)nftw(folder, unlink_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;
 }

@@ -17,6 +17,8 @@
 #include "base/rand.h"
 #include "store/extent.h"
 
+#include "put_batch.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 128 << 10, N_SOURCES = 64, THREADS_MAX = 2, BATCH = 32 };
+enum { THREADS_MAX = 2 };
 
 /* Half of the default size of a pool. */
 #define POOL (2048ull << 20)
@@ -307,31 +309,6 @@ struct arena
     uint64_t end_ns;
 };
 
-/* Through the public interface, a batch of new keys. */
-static void put_batch(struct lane *lane)
-{
-    peercache_item_t items[BATCH];
-    peercache_piece_t pieces[BATCH];
-    char keys[BATCH][32];
-    peercache_op_params_t params = {.struct_size = sizeof(params),
-                                    .item_size = sizeof(items[0])};
-    memset(items, 0, sizeof(items));
-    for (int i = 0; i < BATCH; i++) {
-        uint64_t n = lane->next++;
-        (void)snprintf(keys[i], sizeof(keys[i]), "%u-%020llu", lane->number,
-                       (unsigned long long)n);
-        pieces[i] = (peercache_piece_t){
-            lane->arena->sources + (n % N_SOURCES) * PAGE, PAGE};
-        items[i].key = keys[i];
-        items[i].key_len = strlen(keys[i]);
-        items[i].pieces = &pieces[i];
-        items[i].n_pieces = 1;
-    }
-    require(peercache_put(lane->arena->node, items, BATCH, &params, NULL) ==
-                PEERCACHE_OK,
-            "a put of the node");
-}
-
 static void put_page(struct lane *lane)
 {
     struct arena *arena = lane->arena;
@@ -364,7 +341,9 @@ static void *lane_main(void *arg)
     struct lane *lane = arg;
     for (uint64_t before = now_ns(); before < lane->arena->end_ns;) {
         if (lane->arena->node != NULL) {
-            put_batch(lane);
+            require(put_batch(lane->arena->node, lane->arena->sources,
+                              lane->number, &lane->next) == PEERCACHE_OK,
+                    "a put of the node");
             lane->n_done += BATCH;
         } else {
             put_page(lane);
