@@ -316,7 +316,7 @@ enum pc_disk_result pc_disk_write(struct pc_disk *disk,
     disk->queued_bytes +=
         pc_disk_cost(write->length, write->name_space_len + write->key_len);
     pc_list_push_back(&disk->writes, &request->link);
-    (void)pthread_cond_signal(&disk->work);
+    pc_disk_wake_writer(disk);
     pc_disk_unlock(disk);
     return PC_DISK_OK;
 }
@@ -361,7 +361,7 @@ static enum pc_disk_result queue_remove(struct pc_disk *disk,
     request->epoch = disk->epoch;
     disk->n_told_removes += told ? 1 : 0;
     pc_list_push_back(&disk->writes, &request->link);
-    (void)pthread_cond_signal(&disk->work);
+    pc_disk_wake_writer(disk);
     return PC_DISK_OK;
 }
 

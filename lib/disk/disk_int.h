@@ -213,6 +213,22 @@ static inline void pc_disk_wake_keeper(struct pc_disk *disk)
     (void)pthread_cond_signal(&disk->keep);
 }
 
+/* Half of the workers write at most. Lock held. */
+static inline bool pc_disk_may_write(const struct pc_disk *disk)
+{
+    return disk->n_batches < (disk->n_workers + 1) / 2;
+}
+
+/* For what was queued. While as many write as may, whoever ends looks again:
+ * to wake another would cost each put a switch, and it would only lie down
+ * again. Lock held. */
+static inline void pc_disk_wake_writer(struct pc_disk *disk)
+{
+    if (pc_disk_may_write(disk)) {
+        (void)pthread_cond_signal(&disk->work);
+    }
+}
+
 static inline uint64_t pc_disk_now(const struct pc_disk *disk)
 {
     return pc_clock_now(&disk->params.clock);

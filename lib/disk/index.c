@@ -41,10 +41,24 @@ struct pc_disk_item *pc_disk_index_item(const struct pc_disk_index *index,
     return &chunk[id % CHUNK];
 }
 
-static uint32_t *head(const struct pc_disk_index *index, uint32_t bucket)
+/* Most lookups are for what is not there: they end at `seen`, which has a bit
+ * for each entry of the chain, and touch no entry. */
+struct bucket
 {
-    uint32_t *chunk = index->heads[bucket / HEAD_CHUNK];
-    return &chunk[bucket % HEAD_CHUNK];
+    uint32_t first;
+    uint32_t seen;
+};
+
+static struct bucket *bucket_at(const struct pc_disk_index *index,
+                                uint32_t number)
+{
+    struct bucket *chunk = index->heads[number / HEAD_CHUNK];
+    return &chunk[number % HEAD_CHUNK];
+}
+
+static uint32_t bit_of(struct pc_digest digest)
+{
+    return 1u << (digest.hi & 31);
 }
 
 /* The lowest power of two that is not below n_buckets, less one. */
@@ -86,24 +100,29 @@ static void split_bucket(struct pc_disk_index *index)
     if (index->n_buckets == UINT32_MAX ||
         (index->n_buckets % HEAD_CHUNK == 0 &&
          !add_chunk(&index->heads, &index->n_head_chunks, HEAD_CHUNK,
-                    sizeof(uint32_t)))) {
+                    sizeof(struct bucket)))) {
         return;
     }
-    uint32_t new_bucket = index->n_buckets++;
-    *head(index, new_bucket) = PC_DISK_NONE;
-    if (new_bucket == 0) {
+    uint32_t number = index->n_buckets++;
+    struct bucket *bucket = bucket_at(index, number);
+    *bucket = (struct bucket){.first = PC_DISK_NONE};
+    if (number == 0) {
         return;
     }
-    uint32_t *link = head(index, new_bucket & (mask_of(index) >> 1));
-    uint32_t *new_link = head(index, new_bucket);
+    struct bucket *old = bucket_at(index, number & (mask_of(index) >> 1));
+    uint32_t *link = &old->first;
+    uint32_t *new_link = &bucket->first;
+    old->seen = 0;
     for (uint32_t id = *link; id != PC_DISK_NONE;) {
         struct pc_disk_item *item = pc_disk_index_item(index, id);
-        if (bucket_of(index, item->digest) == new_bucket) {
+        if (bucket_of(index, item->digest) == number) {
             *new_link = id;
             new_link = &item->next;
+            bucket->seen |= bit_of(item->digest);
         } else {
             *link = id;
             link = &item->next;
+            old->seen |= bit_of(item->digest);
         }
         id = item->next;
     }
@@ -143,9 +162,10 @@ uint32_t pc_disk_index_add(struct pc_disk_index *index, struct pc_digest digest)
         return PC_DISK_NONE;
     }
     struct pc_disk_item *item = pc_disk_index_item(index, id);
-    uint32_t *first = head(index, bucket_of(index, digest));
-    *item = (struct pc_disk_item){.digest = digest, .next = *first};
-    *first = id;
+    struct bucket *bucket = bucket_at(index, bucket_of(index, digest));
+    *item = (struct pc_disk_item){.digest = digest, .next = bucket->first};
+    bucket->first = id;
+    bucket->seen |= bit_of(digest);
     index->n_used++;
     return id;
 }
@@ -153,12 +173,23 @@ uint32_t pc_disk_index_add(struct pc_disk_index *index, struct pc_digest digest)
 void pc_disk_index_remove(struct pc_disk_index *index, uint32_t id)
 {
     struct pc_disk_item *item = pc_disk_index_item(index, id);
-    uint32_t *link = head(index, bucket_of(index, item->digest));
-    while (*link != id) {
-        PC_ASSERT(*link != PC_DISK_NONE);
-        link = &pc_disk_index_item(index, *link)->next;
+    struct bucket *bucket = bucket_at(index, bucket_of(index, item->digest));
+    uint32_t *link = &bucket->first;
+    uint32_t seen = 0;
+    bool found = false;
+    while (*link != PC_DISK_NONE) {
+        struct pc_disk_item *at = pc_disk_index_item(index, *link);
+        if (at == item) {
+            *link = item->next;
+            found = true;
+        } else {
+            seen |= bit_of(at->digest);
+            link = &at->next;
+        }
     }
-    *link = item->next;
+    PC_ASSERT(found);
+    (void)found;
+    bucket->seen = seen;
     *item =
         (struct pc_disk_item){.next = index->first_free, .state = PC_DISK_FREE};
     index->first_free = id;
@@ -184,7 +215,10 @@ uint32_t pc_disk_index_first(const struct pc_disk_index *index,
     if (index->n_buckets == 0) {
         return PC_DISK_NONE;
     }
-    return same_digest(index, *head(index, bucket_of(index, digest)), digest);
+    const struct bucket *bucket = bucket_at(index, bucket_of(index, digest));
+    return (bucket->seen & bit_of(digest)) != 0
+               ? same_digest(index, bucket->first, digest)
+               : PC_DISK_NONE;
 }
 
 uint32_t pc_disk_index_next(const struct pc_disk_index *index, uint32_t id)
@@ -198,5 +232,5 @@ uint64_t pc_disk_index_bytes(const struct pc_disk_index *index)
     return (uint64_t)index->n_chunks *
                (CHUNK * sizeof(struct pc_disk_item) + sizeof(void *)) +
            (uint64_t)index->n_head_chunks *
-               (HEAD_CHUNK * sizeof(uint32_t) + sizeof(void *));
+               (HEAD_CHUNK * sizeof(struct bucket) + sizeof(void *));
 }

@@ -1,5 +1,5 @@
 /*
- * index.h - the records on disk, in memory: 56 bytes each, and under 4 for
+ * index.h - the records on disk, in memory: 56 bytes each, and under 6 for
  * finding them by digest. Pure, not thread-safe.
  *
  * Entries live in chunks and never move; an entry's id is its number. Buckets
@@ -39,7 +39,7 @@ struct pc_disk_item
 struct pc_disk_index
 {
     void **chunks; /* Of entries. */
-    void **heads;  /* Of buckets: the id of the first entry. */
+    void **heads;  /* Of buckets. */
     size_t n_chunks, n_head_chunks;
     uint32_t n_items; /* Ids given out so far; all below are entries. */
     uint32_t first_free;

@@ -4,6 +4,7 @@
 #include "disk_int.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -300,17 +301,28 @@ bool pc_disk_keep(struct pc_disk *disk, uint64_t *due_p)
 /* ---- Threads ---------------------------------------------------------------
  */
 
-/* Half of the workers write, and if anything waits to be written, one leaves
- * the reads to the others. Lock held. */
-static bool may_write(const struct pc_disk *disk)
-{
-    return disk->n_batches < (disk->n_workers + 1) / 2;
-}
-
+/* If anything waits to be written, one worker leaves the reads to the others.
+ * Lock held. */
 static bool may_read(const struct pc_disk *disk)
 {
     return pc_list_is_empty(&disk->writes) || disk->n_workers < 2 ||
-           disk->n_reading < disk->n_workers - 1 || !may_write(disk);
+           disk->n_reading < disk->n_workers - 1 || !pc_disk_may_write(disk);
+}
+
+/* While a thread writes it does not take the core from one that puts or gets
+ * whenever the disk has done something. Reads do: somebody waits for them. What
+ * somebody else has chosen for this thread stays. */
+static bool yield_to_others(void)
+{
+    struct sched_param none = {0};
+    return sched_getscheduler(0) == SCHED_OTHER &&
+           sched_setscheduler(0, SCHED_BATCH, &none) == 0;
+}
+
+static void stop_yielding(void)
+{
+    struct sched_param none = {0};
+    (void)sched_setscheduler(0, SCHED_OTHER, &none);
 }
 
 /* Takes one piece of work and does it; the lock is held before and after. */
@@ -322,7 +334,7 @@ static bool work(struct pc_disk *disk, struct pc_disk_worker *worker)
         pc_disk_lock(disk);
         return true;
     }
-    if (!may_write(disk) || !pc_disk_take_batch(disk, worker)) {
+    if (!pc_disk_may_write(disk) || !pc_disk_take_batch(disk, worker)) {
         return false;
     }
     bool write = !pc_list_is_empty(&worker->requests);
@@ -332,7 +344,11 @@ static bool work(struct pc_disk *disk, struct pc_disk_worker *worker)
         pc_disk_end_all(disk, &worker->ended);
     }
     if (write) {
+        bool yields = worker->runs && yield_to_others();
         pc_disk_write_batch(disk, worker);
+        if (yields) {
+            stop_yielding();
+        }
     }
     pc_disk_lock(disk);
     return true;

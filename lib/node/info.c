@@ -514,6 +514,7 @@ peercache_status_t peercache_node_metrics(peercache_node_t *node, char **text_p)
         text.failed = true;
     } else {
         pc_metrics_text(&node->metrics, labels.data, &text);
+        pc_place_metric(node, labels.data, &text);
         add_latencies(node, labels.data, &text);
     }
     pc_info_leave(node);

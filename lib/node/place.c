@@ -367,6 +367,26 @@ void pc_place_json(struct peercache_node *node, struct pc_text *text)
                 place.bound, place.shared, place.with_gets, place.locked);
 }
 
+void pc_place_metric(struct peercache_node *node, const char *labels,
+                     struct pc_text *text)
+{
+    struct pc_place_state place = copy_of(node);
+    char nodes[64];
+    char cpus[128] = "any";
+    pc_placement_nodes(&place.plan, nodes, sizeof(nodes));
+    if (place.plan.bind_engine) {
+        pc_cpus_write(&place.plan.engine_cpus, cpus, sizeof(cpus));
+    }
+    pc_text_add(text,
+                "# HELP peercache_placement_info NUMA nodes chosen for the "
+                "pool and cores for the engine's thread; always "
+                "1\n"
+                "# TYPE peercache_placement_info gauge\n"
+                "peercache_placement_info{%s,numa_nodes=\"%s\","
+                "engine_cpus=\"%s\"} 1\n",
+                labels, nodes, cpus);
+}
+
 void pc_place_gauges(struct peercache_node *node)
 {
     struct pc_metrics *m = &node->metrics;

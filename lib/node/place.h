@@ -72,8 +72,11 @@ void pc_place_count(struct peercache_node *node,
 bool pc_place_try_smaller(struct peercache_node *node,
                           const struct pc_place_region *region);
 
-/* A member of a JSON object, and gauges. Any thread. */
+/* A member of a JSON object, a metric with all in its labels, and gauges. Any
+ * thread. */
 void pc_place_json(struct peercache_node *node, struct pc_text *text);
+void pc_place_metric(struct peercache_node *node, const char *labels,
+                     struct pc_text *text);
 void pc_place_gauges(struct peercache_node *node);
 
 #endif /* PC_NODE_PLACE_H */

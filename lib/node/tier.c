@@ -115,13 +115,18 @@ struct write
     struct pc_pin pin;
 };
 
+static void give_room_back(struct pc_tier *tier, uint64_t length)
+{
+    /* relaxed: bounds, exact enough. */
+    atomic_fetch_sub_explicit(&tier->writing_bytes, length,
+                              memory_order_relaxed);
+    atomic_fetch_sub_explicit(&tier->n_writing, 1, memory_order_relaxed);
+}
+
 static void write_over(struct write *write)
 {
     struct pc_tier *tier = write->tier;
-    /* relaxed: bounds, exact enough. */
-    atomic_fetch_sub_explicit(&tier->writing_bytes, write->pin.place.length,
-                              memory_order_relaxed);
-    atomic_fetch_sub_explicit(&tier->n_writing, 1, memory_order_relaxed);
+    give_room_back(tier, write->pin.place.length);
     pc_store_unpin(tier->node->store, &write->pin);
     pc_free(write);
 }
@@ -157,9 +162,7 @@ static bool take_room(struct pc_tier *tier, uint64_t length)
     if (n < WRITING_MAX && (bytes == 0 || bytes + length <= limit)) {
         return true;
     }
-    atomic_fetch_sub_explicit(&tier->writing_bytes, length,
-                              memory_order_relaxed);
-    atomic_fetch_sub_explicit(&tier->n_writing, 1, memory_order_relaxed);
+    give_room_back(tier, length);
     return false;
 }
 
@@ -187,16 +190,11 @@ static void start_write(struct pc_tier *tier, struct write *write)
     }
 }
 
-void pc_tier_admit(struct peercache_node *node, const struct pc_place *place,
-                   enum pc_tier_use use)
+/* What is not on disk, as far as the caller knows. */
+static void admit(struct pc_tier *tier, const struct pc_place *place,
+                  enum pc_tier_use use)
 {
-    struct pc_tier *tier = node->tier;
-    struct pc_disk_place there;
-    if (tier == NULL || !is_wanted(node, use) || is_closing(tier) ||
-        (pc_disk_lookup(tier->disk, place->digest, &there) &&
-         is_same(&there, place))) {
-        return;
-    }
+    struct peercache_node *node = tier->node;
     if (!take_room(tier, place->length)) {
         /* A further use of what was dropped once is no further loss. */
         bool again = use == PC_TIER_USED &&
@@ -208,13 +206,24 @@ void pc_tier_admit(struct peercache_node *node, const struct pc_place *place,
     if (write == NULL || !pc_store_hold(node->store, place->digest,
                                         place->generation, &write->pin)) {
         pc_free(write);
-        atomic_fetch_sub_explicit(&tier->writing_bytes, place->length,
-                                  memory_order_relaxed);
-        atomic_fetch_sub_explicit(&tier->n_writing, 1, memory_order_relaxed);
+        give_room_back(tier, place->length);
         return;
     }
     write->tier = tier;
     start_write(tier, write);
+}
+
+void pc_tier_admit(struct peercache_node *node, const struct pc_place *place,
+                   enum pc_tier_use use)
+{
+    struct pc_tier *tier = node->tier;
+    struct pc_disk_place there;
+    if (tier == NULL || !is_wanted(node, use) || is_closing(tier) ||
+        (pc_disk_lookup(tier->disk, place->digest, &there) &&
+         is_same(&there, place))) {
+        return;
+    }
+    admit(tier, place, use);
 }
 
 bool pc_tier_wants_look(const struct peercache_node *node)
@@ -304,23 +313,29 @@ bool pc_tier_walk(struct peercache_node *node, size_t *at, size_t max,
 /* ---- Seals and evictions ------------------------------------------------ */
 
 /* Another value of this key is on disk, or was when its record was written: it
- * must not come back, neither after an eviction nor after a restart. */
-static void drop_other(struct peercache_node *node,
+ * must not come back, neither after an eviction nor after a restart. True: the
+ * value itself is there. */
+static bool drop_other(struct peercache_node *node,
                        const struct pc_place *place)
 {
     struct pc_disk_place disk;
-    if (pc_disk_lookup(node->tier->disk, place->digest, &disk) &&
-        !is_same(&disk, place)) {
-        pc_metrics_add(&node->metrics, PC_METRIC_DISK_SUPERSEDED, 1);
-        forget(node->tier, place->digest);
+    if (!pc_disk_lookup(node->tier->disk, place->digest, &disk)) {
+        return false;
     }
+    if (is_same(&disk, place)) {
+        return true;
+    }
+    pc_metrics_add(&node->metrics, PC_METRIC_DISK_SUPERSEDED, 1);
+    forget(node->tier, place->digest);
+    return false;
 }
 
 void pc_tier_sealed(struct peercache_node *node, const struct pc_place *place)
 {
-    if (node->tier != NULL && !is_closing(node->tier)) {
-        drop_other(node, place);
-        pc_tier_admit(node, place, PC_TIER_PUT);
+    /* One look at the disk's index for both, for each put pays for it. */
+    if (node->tier != NULL && !is_closing(node->tier) &&
+        !drop_other(node, place) && is_wanted(node, PC_TIER_PUT)) {
+        admit(node->tier, place, PC_TIER_PUT);
     }
 }
 
@@ -335,8 +350,7 @@ static void drop_replaced(struct peercache_node *node,
         is_same(&disk, gone) &&
         pc_store_find(node->store, gone->digest, false, &now) &&
         !is_same(&disk, &now)) {
-        drop_other(node, &now);
-        pc_tier_admit(node, &now, PC_TIER_PUT);
+        pc_tier_sealed(node, &now);
     }
 }
 
@@ -361,7 +375,7 @@ bool pc_tier_keeps(struct peercache_node *node, const struct pc_place *gone,
         return false;
     }
     if (!is_same(&disk, gone)) {
-        drop_other(node, gone); /* Found late, or written too late. */
+        (void)drop_other(node, gone); /* Found late, or written too late. */
         return false;
     }
     disk.tag = pc_store_take_generation(node->store);
@@ -387,7 +401,7 @@ static void announce_one(struct peercache_node *node,
     struct pc_place place;
     if (pc_store_find(node->store, disk->digest, false, &place)) {
         if (!is_same(disk, &place)) {
-            drop_other(node, &place);
+            (void)drop_other(node, &place);
         }
         return; /* The directory has that record. */
     }

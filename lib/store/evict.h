@@ -47,6 +47,9 @@ struct pc_evict_ops
     void (*insert)(struct pc_evict *evict, struct pc_evict_entry *entry);
     /* It was used, or somebody asked whether it is there. */
     void (*touch)(struct pc_evict *evict, struct pc_evict_entry *entry);
+    /* It cannot go now, for somebody holds it: its turn comes again behind that
+     * of the others of its queue. */
+    void (*defer)(struct pc_evict *evict, struct pc_evict_entry *entry);
     /* It is gone; evicted says whether that was our doing. */
     void (*remove)(struct pc_evict *evict, struct pc_evict_entry *entry,
                    bool evicted);

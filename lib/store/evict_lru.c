@@ -46,6 +46,11 @@ static void touch(struct pc_evict *evict, struct pc_evict_entry *entry)
     pc_list_push_back(&evict->entries, &entry->link);
 }
 
+static void defer(struct pc_evict *evict, struct pc_evict_entry *entry)
+{
+    touch(evict, entry);
+}
+
 static void drop(struct pc_evict *evict, struct pc_evict_entry *entry,
                  bool evicted)
 {
@@ -74,6 +79,7 @@ const struct pc_evict_ops *pc_evict_lru(void)
         .n_back = n_back,
         .insert = insert,
         .touch = touch,
+        .defer = defer,
         .remove = drop,
         .victim = victim,
     };

@@ -122,6 +122,13 @@ static void touch(struct pc_evict *evict, struct pc_evict_entry *entry)
     entry->is_used = 1;
 }
 
+static void defer(struct pc_evict *evict, struct pc_evict_entry *entry)
+{
+    struct queue *queue = queue_of(evict, entry);
+    pc_list_remove(&entry->link);
+    pc_list_push_back(&queue->entries, &entry->link);
+}
+
 static void drop(struct pc_evict *evict, struct pc_evict_entry *entry,
                  bool evicted)
 {
@@ -231,6 +238,7 @@ const struct pc_evict_ops *pc_evict_s3fifo(void)
         .n_back = n_back,
         .insert = insert,
         .touch = touch,
+        .defer = defer,
         .remove = drop,
         .victim = victim,
     };

@@ -261,28 +261,56 @@ bool pc_store_is_short(const struct pc_store *store)
     return pc_store_is_below(store, store->params.free_low);
 }
 
+/* Where the evictor is. What is pinned at the front of a queue is put behind
+ * the others, so that the next look does not find it there again: a slow disk
+ * holds hundreds. Once all of the queue has been pinned, the walk goes on past
+ * them. */
+struct hand
+{
+    const struct pc_evict_ops *policy;
+    struct pc_evict *evict;
+    struct pc_evict_entry *at;
+    const struct pc_evict_entry *first_deferred;
+    size_t n_pinned;
+    bool walks;
+};
+
+static void pass_over(struct hand *hand)
+{
+    struct pc_evict_entry *entry = hand->at;
+    hand->n_pinned++;
+    hand->walks = hand->walks || entry == hand->first_deferred;
+    if (hand->walks) {
+        hand->at = hand->policy->victim(hand->evict, entry);
+        return;
+    }
+    if (hand->first_deferred == NULL) {
+        hand->first_deferred = entry;
+    }
+    hand->policy->defer(hand->evict, entry);
+    hand->at = hand->policy->victim(hand->evict, NULL);
+}
+
 /* Locked. */
 static void evict_batch(struct pc_store *store, size_t max,
                         struct pc_leaving *leaving)
 {
-    const struct pc_evict_ops *policy = store->params.policy;
-    struct pc_evict_entry *entry = policy->victim(store->evict, NULL);
-    size_t n_pinned = 0;
-    while (entry != NULL && leaving->n < max && n_pinned < MAX_PINNED &&
+    struct hand hand = {.policy = store->params.policy, .evict = store->evict};
+    hand.at = hand.policy->victim(hand.evict, NULL);
+    while (hand.at != NULL && leaving->n < max && hand.n_pinned < MAX_PINNED &&
            pc_store_wants_eviction(store)) {
-        struct pc_slot *slot = PC_CONTAINER_OF(entry, struct pc_slot, entry);
+        struct pc_slot *slot = PC_CONTAINER_OF(hand.at, struct pc_slot, entry);
         if (!pc_slot_claim(slot)) {
-            entry = policy->victim(store->evict, entry);
-            n_pinned++;
+            pass_over(&hand);
             continue;
         }
         /* Not past those that are pinned again. */
-        if (n_pinned > 0) {
-            entry = policy->victim(store->evict, entry);
+        if (hand.walks) {
+            hand.at = hand.policy->victim(hand.evict, hand.at);
         }
         pc_leave_evicted(store, slot, leaving);
-        if (n_pinned == 0) {
-            entry = policy->victim(store->evict, NULL);
+        if (!hand.walks) {
+            hand.at = hand.policy->victim(hand.evict, NULL);
         }
     }
 }

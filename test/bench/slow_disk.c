@@ -1,6 +1,8 @@
 /*
  * slow_disk.c - puts of a node whose disk is ten times too slow, beside those
- * of one without a disk, in pairs one right after the other.
+ * of one without a disk, in pairs one right after the other; and as a limit of
+ * what a disk costs a machine, those of the node without one while two plain
+ * threads copy and write as much to the same file system.
  *
  *     bench_slow_disk [folder] [pairs] [ms of each] [times too slow]
  *                     (/tmp, 30, 150, 10)
@@ -22,13 +24,16 @@
 #include "put_batch.h"
 #include "series.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -197,6 +202,9 @@ struct lane
 static void *lane_main(void *arg)
 {
     struct lane *lane = arg;
+    /* So that a profiler tells them apart. */
+    (void)prctl(PR_SET_NAME,
+                lane->node->tier != NULL ? "put-disk" : "put-none");
     while (pc_clock_monotonic() < lane->end_ns) {
         peercache_status_t status =
             put_batch(lane->node, sources, lane->number, &lane->next);
@@ -237,6 +245,73 @@ static double run(struct arena *arena, unsigned n_lanes, uint64_t ns)
     return (double)n * PAGE / seconds;
 }
 
+/* ---- The limit: plain writes beside the puts ---------------------------- */
+
+enum { BARE_CHUNK = 1 << 20, BARE_CHUNKS = 256, BARE_WRITERS = 2 };
+
+struct bare
+{
+    int file;
+    unsigned char *from; /* As large as what a pool holds pinned. */
+    unsigned char *stage[BARE_WRITERS];
+    atomic_bool stop;
+    atomic_uint next;
+};
+
+struct bare_writer
+{
+    struct bare *bare;
+    unsigned number;
+};
+
+static void bare_open(struct bare *bare)
+{
+    char path[sizeof(folder) + 8];
+    size_t len = (size_t)BARE_CHUNK * BARE_CHUNKS;
+    (void)snprintf(path, sizeof(path), "%s/bare", folder);
+    bare->file = open(path, O_CREAT | O_RDWR | O_DIRECT, 0600);
+    if (bare->file < 0) { /* No direct writes: the tier has none either. */
+        bare->file = open(path, O_CREAT | O_RDWR, 0600);
+    }
+    require(bare->file >= 0 && posix_fallocate(bare->file, 0, (off_t)len) == 0,
+            "the plain file");
+    bare->from = aligned_alloc(4096, len);
+    require(bare->from != NULL, "memory");
+    memset(bare->from, 7, len);
+    for (int i = 0; i < BARE_WRITERS; i++) {
+        bare->stage[i] = aligned_alloc(4096, BARE_CHUNK);
+        require(bare->stage[i] != NULL, "memory");
+    }
+}
+
+static void bare_close(struct bare *bare)
+{
+    (void)close(bare->file);
+    free(bare->from);
+    for (int i = 0; i < BARE_WRITERS; i++) {
+        free(bare->stage[i]);
+    }
+}
+
+static void *bare_main(void *arg)
+{
+    struct bare_writer *writer = arg;
+    struct bare *bare = writer->bare;
+    struct sched_param none = {0};
+    /* As the tier's. */
+    (void)sched_setscheduler(0, SCHED_BATCH, &none);
+    while (!atomic_load(&bare->stop)) {
+        size_t at = (size_t)(atomic_fetch_add(&bare->next, 1) % BARE_CHUNKS) *
+                    BARE_CHUNK;
+        size_t n;
+        memcpy(bare->stage[writer->number], bare->from + at, BARE_CHUNK);
+        require(slow_pwrite(NULL, bare->file, bare->stage[writer->number],
+                            BARE_CHUNK, at, &n) == 0,
+                "a plain write");
+    }
+    return NULL;
+}
+
 /* ---- Pairs -------------------------------------------------------------- */
 
 struct plan
@@ -254,10 +329,30 @@ static double rate_of(struct arena *arena, unsigned n_lanes,
     return run(arena, n_lanes, plan->slice_ns);
 }
 
-static void compare(struct arena *none, struct arena *slow, unsigned n_lanes,
-                    const struct plan *plan)
+/* The same puts without a disk, beside the plain writers. */
+static double rate_beside(struct arena *arena, unsigned n_lanes,
+                          const struct plan *plan, struct bare *bare)
 {
-    struct series ratios = {0};
+    pthread_t threads[BARE_WRITERS];
+    struct bare_writer writers[BARE_WRITERS];
+    atomic_store(&bare->stop, false);
+    for (unsigned i = 0; i < BARE_WRITERS; i++) {
+        writers[i] = (struct bare_writer){bare, i};
+        require(pthread_create(&threads[i], NULL, bare_main, &writers[i]) == 0,
+                "a thread");
+    }
+    double rate = rate_of(arena, n_lanes, plan);
+    atomic_store(&bare->stop, true);
+    for (unsigned i = 0; i < BARE_WRITERS; i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    return rate;
+}
+
+static void compare(struct arena *none, struct arena *slow, unsigned n_lanes,
+                    const struct plan *plan, struct bare *bare)
+{
+    struct series ratios = {0}, limits = {0}, ours = {0};
     double rate = 0;
     uint64_t disk_ns = 0;
     char what[64];
@@ -267,28 +362,34 @@ static void compare(struct arena *none, struct arena *slow, unsigned n_lanes,
     settle(slow->node);
     rate = run(none, n_lanes, PC_S);
     brake.bytes_s = (uint64_t)(rate / plan->slower);
-    uint64_t bytes = written_by_disk();
+    uint64_t bytes = 0;
     struct pc_disk_stats before = disk_of(slow->node);
     uint64_t n_put = slow->lanes[0].next + slow->lanes[1].next;
     for (unsigned i = 0; i < plan->n_pairs; i++) {
         double without = i % 2 == 0 ? rate_of(none, n_lanes, plan) : 0;
         uint64_t began = pc_clock_monotonic();
+        uint64_t before_bytes = written_by_disk();
         double with = rate_of(slow, n_lanes, plan);
         settle(slow->node);
         disk_ns += pc_clock_monotonic() - began;
+        bytes += written_by_disk() - before_bytes;
+        double beside = rate_beside(none, n_lanes, plan, bare);
         without = i % 2 == 0 ? without : rate_of(none, n_lanes, plan);
         series_add(&ratios, with / without);
+        series_add(&limits, beside / without);
+        series_add(&ours, with / beside);
     }
     struct pc_disk_stats after = disk_of(slow->node);
     n_put = slow->lanes[0].next + slow->lanes[1].next - n_put;
     (void)snprintf(what, sizeof(what), "put, slow disk / no disk, %u thread%s",
                    n_lanes, n_lanes > 1 ? "s" : "");
     series_print(&ratios, what);
+    series_print(&limits, "  limit: plain writes beside / no disk");
+    series_print(&ours, "  slow disk / plain writes beside");
     printf("  without a disk %.0f MiB/s; the disk took %.0f MiB/s, and of %llu "
            "values put wrote %llu\n",
            rate / (1 << 20),
-           (double)(written_by_disk() - bytes) / (1 << 20) /
-               ((double)disk_ns / PC_S),
+           (double)bytes / (1 << 20) / ((double)disk_ns / PC_S),
            (unsigned long long)n_put,
            (unsigned long long)(after.n_written - before.n_written));
     (void)fflush(stdout);
@@ -312,11 +413,14 @@ int main(int argc, char **argv)
     sources = malloc((size_t)N_SOURCES * PAGE);
     require(sources != NULL, "memory");
     memset(sources, 7, (size_t)N_SOURCES * PAGE);
+    struct bare bare = {.file = -1};
+    bare_open(&bare);
     struct arena none = {.node = start(false)};
     struct arena slow = {.node = start(true)};
     for (unsigned n_lanes = 1; n_lanes <= LANES_MAX; n_lanes++) {
-        compare(&none, &slow, n_lanes, &plan);
+        compare(&none, &slow, n_lanes, &plan, &bare);
     }
+    bare_close(&bare);
     peercache_node_destroy(slow.node);
     peercache_node_destroy(none.node);
     free(sources);

@@ -35,6 +35,19 @@ static void wait_for_pool(peercache_node_t *node)
     WAIT_UNTIL(pc_event_get(&node->pool_ready) == 2, 30);
 }
 
+/* What was decided is among the metrics, too. */
+static void assert_in_metrics(peercache_node_t *node, const char *labels)
+{
+    char *text;
+    assert_int_equal(peercache_node_metrics(node, &text), PEERCACHE_OK);
+    const char *line = strstr(text, "\npeercache_placement_info{");
+    assert_non_null(line);
+    const char *found = strstr(line, labels);
+    assert_non_null(found);
+    assert_true(found < strchr(line + 1, '\n'));
+    peercache_free(text);
+}
+
 static void assert_in_info(peercache_node_t *node, const char *part)
 {
     char *text = NULL;
@@ -140,6 +153,7 @@ static void pool_and_engine_go_where_the_settings_say(void **state)
 {
     (void)state;
     struct pc_cpus mine;
+    char labels[64];
     unsigned cpu = PC_CPUS_MAX - 1;
     pc_cpus_of_thread(&mine);
     while (!pc_cpus_has(&mine, cpu)) {
@@ -156,6 +170,9 @@ static void pool_and_engine_go_where_the_settings_say(void **state)
     }
     assert_in_info(node, "\"numa_nodes\":\"0\"");
     assert_in_info(node, "\"why\":\"by numa_node\"");
+    (void)snprintf(labels, sizeof(labels),
+                   "numa_nodes=\"0\",engine_cpus=\"%u\"} 1", cpu);
+    assert_in_metrics(node, labels);
     assert_int_equal(host_log_count(PEERCACHE_LOG_INFO, "pool on NUMA node 0",
                                     "engine on CPUs"),
                      1);
@@ -241,6 +258,7 @@ static void the_nic_in_use_alone(void **state)
     wait_for_pool(node);
     works(node);
     assert_in_info(node, "\"numa_nodes\":\"5\",\"engine_cpus\":\"20-23\"");
+    assert_in_metrics(node, "numa_nodes=\"5\",engine_cpus=\"20-23\"} 1");
     assert_int_equal(host_log_count(PEERCACHE_LOG_INFO, "nothing is bound",
                                     "is at NUMA node 5"),
                      1);

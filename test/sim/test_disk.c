@@ -256,6 +256,47 @@ static void a_restarted_node_serves_at_once_what_it_had(void **state)
     }
 }
 
+/* What a restarted node tells of its disk comes at 51,200 records a second, so
+ * that a large disk does not drown the owners: 256 each 5 ms. */
+static void what_was_found_is_announced_at_a_bounded_rate(void **state)
+{
+    enum { N = 4096, SLICE = 256, SLICE_MS = 5 };
+    (void)state;
+    struct cluster *c = cluster_create(634);
+    cluster_add_disk(c, 0);
+    cluster_start_all(c, 2, small_pool);
+    for (unsigned k = 0; k < N; k += 64) {
+        char words[64 * 8] = "";
+        for (unsigned i = 0; i < 64; i++) {
+            (void)snprintf(words + strlen(words), sizeof(words) - strlen(words),
+                           "%ss%u", i == 0 ? "" : " ", k + i);
+        }
+        assert_int_equal(cluster_do(c, 0, PC_VERB_PUT, words), PEERCACHE_OK);
+        cluster_run(c, 20 * PC_MS);
+    }
+    cluster_stop(c, 0);
+    cluster_run(c, PC_S);
+    cluster_restart(c, 0);
+    uint64_t told = 0;
+    unsigned n_ms = 0;
+    unsigned began = 0;
+    for (; told < N * 9 / 10 && n_ms < 20000; n_ms++) {
+        cluster_run(c, PC_MS);
+        told = cluster_metric(c, 0, PC_METRIC_DISK_ANNOUNCED);
+        if (told == 0) {
+            began = n_ms;
+        }
+        /* A slice at its beginning, and one for the step that was cut. */
+        unsigned n_slices = (n_ms - began) / SLICE_MS + 2;
+        assert_true(told <= (uint64_t)n_slices * SLICE);
+    }
+    assert_true(told >= N * 9 / 10);
+    /* And no slower than half of it. */
+    assert_true(n_ms - began <= 2 * N / SLICE * SLICE_MS);
+    cluster_settle(c, 60 * PC_S);
+    end(c);
+}
+
 static void what_was_removed_stays_removed(void **state)
 {
     (void)state;
@@ -1243,6 +1284,7 @@ int main(void)
         cmocka_unit_test(an_eviction_leaves_no_moment_without_a_record),
         cmocka_unit_test(a_forced_mode_misses_nothing_around_evictions),
         cmocka_unit_test(a_restarted_node_serves_at_once_what_it_had),
+        cmocka_unit_test(what_was_found_is_announced_at_a_bounded_rate),
         cmocka_unit_test(what_was_removed_stays_removed),
         cmocka_unit_test(a_remove_is_confirmed_when_its_tombstone_is_on_disk),
         cmocka_unit_test(

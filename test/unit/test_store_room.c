@@ -261,6 +261,79 @@ static void the_evictor_passes_over_pins(void **state)
     tear_down(&f);
 }
 
+/* The policy with its looks counted. */
+static const struct pc_evict_ops *counted_policy;
+static size_t n_looks;
+
+static struct pc_evict_entry *counted_victim(struct pc_evict *evict,
+                                             struct pc_evict_entry *after)
+{
+    n_looks++;
+    return counted_policy->victim(evict, after);
+}
+
+/* A slow disk pins hundreds, and the oldest of all: they are met once, not by
+ * each eviction again. */
+static void pins_at_the_front_are_passed_over_once(void **state)
+{
+    (void)state;
+    const struct pc_evict_ops *policies[] = {pc_evict_lru(), pc_evict_s3fifo()};
+    for (size_t p = 0; p < 2; p++) {
+        struct fixture f;
+        struct pc_pin pins[300];
+        struct pc_evict_ops ops = *policies[p];
+        counted_policy = policies[p];
+        ops.victim = counted_victim;
+        set_up_with(&f, 0.1, &ops);
+        add_granules(&f, 1000);
+        for (uint64_t i = 0; i < 300; i++) {
+            pins[i] = put_pinned(&f, i, 4096);
+        }
+        for (uint64_t i = 300; i < 1000; i++) {
+            put(&f, i, 4096);
+        }
+        n_looks = 0;
+        assert_int_equal(pc_store_evict(f.store, 1000), 100);
+        assert_true(n_looks < 300 + 3 * 100);
+        n_looks = 0;
+        for (uint64_t i = 1000; i < 1050; i++) {
+            put(&f, i, 4096);
+        }
+        assert_int_equal(pc_store_evict(f.store, 1000), 50);
+        assert_true(n_looks < 3 * 50);
+        for (uint64_t i = 0; i < 300; i++) {
+            assert_true(has(&f, i));
+            pc_store_unpin(f.store, &pins[i]);
+        }
+        tear_down(&f);
+    }
+}
+
+/* All that is new is pinned, so nothing of the small queue can go: what the
+ * main queue has goes. */
+static void a_queue_of_pins_only_leaves_the_other_queue(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct pc_pin pins[60];
+    set_up_with(&f, 0.2, pc_evict_s3fifo());
+    add_granules(&f, 100);
+    for (uint64_t i = 0; i < 60; i++) {
+        pins[i] = put_pinned(&f, i, 4096);
+    }
+    for (uint64_t i = 60; i < 100; i++) {
+        struct pc_place place;
+        put(&f, i, 4096);
+        assert_true(pc_store_find(f.store, key(i), true, &place)); /* Used. */
+    }
+    assert_int_equal(pc_store_evict(f.store, 1000), 20);
+    for (uint64_t i = 0; i < 60; i++) {
+        assert_true(has(&f, i));
+        pc_store_unpin(f.store, &pins[i]);
+    }
+    tear_down(&f);
+}
+
 static void several_regions_fill_one_after_another(void **state)
 {
     (void)state;
@@ -387,6 +460,8 @@ int main(void)
         cmocka_unit_test(what_can_never_fit_evicts_nothing),
         cmocka_unit_test(the_evictor_frees_its_margin_and_no_more),
         cmocka_unit_test(the_evictor_passes_over_pins),
+        cmocka_unit_test(pins_at_the_front_are_passed_over_once),
+        cmocka_unit_test(a_queue_of_pins_only_leaves_the_other_queue),
         cmocka_unit_test(several_regions_fill_one_after_another),
         cmocka_unit_test(mixed_sizes_never_lack_space_when_nothing_is_pinned),
         cmocka_unit_test(bookkeeping_stays_under_128_bytes_a_value),

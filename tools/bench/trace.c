@@ -128,16 +128,30 @@ static void print_head(const struct command *command, const struct trace *trace)
            "-------|--------------|--------|-------------|-------|\n");
 }
 
-static void print_row(const struct trace *trace, const struct size *size)
+/* What --exact does not look at: it asks page by page. */
+static const char *number(char text[24], bool is_known, int digits,
+                          double value)
+{
+    (void)snprintf(text, 24, "%.*f", digits, value);
+    return is_known ? text : "-";
+}
+
+static void print_row(const struct command *command, const struct trace *trace,
+                      const struct size *size)
 {
     double hit = 100 * part(trace, size->hit.n_hits);
     double lru = 100 * part(trace, size->lru.n_hits);
     double belady = 100 * part(trace, size->belady.n_hits);
+    bool is_known = !command->plan.exact;
+    char usable[24];
+    char with_holes[24];
     printf("| %2.0f %% | %7u | %6.2f | %6.2f | %6.2f | %+10.2f | %14.3f | "
-           "%12.2f | %6.2f | %11.3f | %5.3f |\n",
+           "%12s | %6.2f | %11s | %5.3f |\n",
            100 * size->fraction, size->pages, hit, lru, belady, hit - lru,
-           belady > 0 ? hit / belady : 0, 100 * part(trace, size->hit.n_usable),
-           100 * part(trace, size->lru.n_usable), holes(&size->hit),
+           belady > 0 ? hit / belady : 0,
+           number(usable, is_known, 2, 100 * part(trace, size->hit.n_usable)),
+           100 * part(trace, size->lru.n_usable),
+           number(with_holes, is_known, 3, holes(&size->hit)),
            holes(&size->lru));
     (void)fflush(stdout);
 }
@@ -194,7 +208,7 @@ static int run(struct command *command)
         if (!measure(command, &trace, &sizes[i])) {
             result = 1;
         } else if (!command->json) {
-            print_row(&trace, &sizes[i]);
+            print_row(command, &trace, &sizes[i]);
         }
         if (result == 0 && command->plan.exact &&
             sizes[i].hit.n_hits != sizes[i].lru.n_hits) {
