@@ -5,7 +5,8 @@
  * threads copy and write as much to the same file system.
  *
  *     bench_slow_disk [folder] [pairs] [ms of each] [times too slow]
- *                     (/tmp, 30, 150, 10)
+ *                     [GiB of the disk]
+ *                     (/tmp, 16, 150, 10, 32)
  *
  * Both nodes are in this process, alone in their clusters, with full pools of
  * the same kind. The disk is a real one below `folder` whose writes have a
@@ -110,6 +111,7 @@ static int unlink_one(const char *path, const struct stat *about, int kind,
 }
 
 static char folder[4096];
+static char disk_size[32];
 
 /* Also when something has failed: its files are large. */
 static void remove_folder(void)
@@ -150,7 +152,7 @@ static peercache_node_t *start(bool with_disk)
     set(config, "disk_enabled", with_disk ? "true" : "false");
     if (with_disk) {
         set(config, "disk_path", folder);
-        set(config, "disk_size", "2GiB");
+        set(config, "disk_size", disk_size);
     }
     require(pc_node_create(config, &env, &node) == PEERCACHE_OK &&
                 peercache_node_wait_ready(node, 10 * PC_S) == PEERCACHE_OK,
@@ -247,67 +249,73 @@ static double run(struct arena *arena, unsigned n_lanes, uint64_t ns)
 
 /* ---- The limit: plain writes beside the puts ---------------------------- */
 
-enum { BARE_CHUNK = 1 << 20, BARE_CHUNKS = 256, BARE_WRITERS = 2 };
+enum { BARE_CHUNK = 1 << 20, BARE_CHUNKS = 64, BARE_WRITERS = 2 };
 
+/* Each has its own file of a segment's size, and as the tier makes a new one
+ * when it is full and gives up the old one. */
 struct bare
 {
-    int file;
-    unsigned char *from; /* As large as what a pool holds pinned. */
-    unsigned char *stage[BARE_WRITERS];
-    atomic_bool stop;
-    atomic_uint next;
-};
-
-struct bare_writer
-{
-    struct bare *bare;
     unsigned number;
+    int file;
+    size_t at;
+    unsigned char *from; /* Larger than a cache of the core. */
+    unsigned char *stage;
+    atomic_bool stop;
 };
 
-static void bare_open(struct bare *bare)
+static void bare_next_file(struct bare *bare)
 {
-    char path[sizeof(folder) + 8];
+    char path[sizeof(folder) + 16];
     size_t len = (size_t)BARE_CHUNK * BARE_CHUNKS;
-    (void)snprintf(path, sizeof(path), "%s/bare", folder);
+    (void)snprintf(path, sizeof(path), "%s/plain-%u", folder, bare->number);
+    if (bare->file >= 0) {
+        (void)fdatasync(bare->file);
+        (void)close(bare->file);
+        require(unlink(path) == 0, "a plain file");
+    }
     bare->file = open(path, O_CREAT | O_RDWR | O_DIRECT, 0600);
     if (bare->file < 0) { /* No direct writes: the tier has none either. */
         bare->file = open(path, O_CREAT | O_RDWR, 0600);
     }
     require(bare->file >= 0 && posix_fallocate(bare->file, 0, (off_t)len) == 0,
-            "the plain file");
+            "a plain file");
+    bare->at = 0;
+}
+
+static void bare_open(struct bare *bare, unsigned number)
+{
+    size_t len = (size_t)BARE_CHUNK * BARE_CHUNKS;
+    *bare = (struct bare){.number = number, .file = -1};
     bare->from = aligned_alloc(4096, len);
-    require(bare->from != NULL, "memory");
+    bare->stage = aligned_alloc(4096, BARE_CHUNK);
+    require(bare->from != NULL && bare->stage != NULL, "memory");
     memset(bare->from, 7, len);
-    for (int i = 0; i < BARE_WRITERS; i++) {
-        bare->stage[i] = aligned_alloc(4096, BARE_CHUNK);
-        require(bare->stage[i] != NULL, "memory");
-    }
+    bare_next_file(bare);
 }
 
 static void bare_close(struct bare *bare)
 {
     (void)close(bare->file);
     free(bare->from);
-    for (int i = 0; i < BARE_WRITERS; i++) {
-        free(bare->stage[i]);
-    }
+    free(bare->stage);
 }
 
 static void *bare_main(void *arg)
 {
-    struct bare_writer *writer = arg;
-    struct bare *bare = writer->bare;
+    struct bare *bare = arg;
     struct sched_param none = {0};
     /* As the tier's. */
     (void)sched_setscheduler(0, SCHED_BATCH, &none);
     while (!atomic_load(&bare->stop)) {
-        size_t at = (size_t)(atomic_fetch_add(&bare->next, 1) % BARE_CHUNKS) *
-                    BARE_CHUNK;
         size_t n;
-        memcpy(bare->stage[writer->number], bare->from + at, BARE_CHUNK);
-        require(slow_pwrite(NULL, bare->file, bare->stage[writer->number],
-                            BARE_CHUNK, at, &n) == 0,
+        if (bare->at == (size_t)BARE_CHUNK * BARE_CHUNKS) {
+            bare_next_file(bare);
+        }
+        memcpy(bare->stage, bare->from + bare->at, BARE_CHUNK);
+        require(slow_pwrite(NULL, bare->file, bare->stage, BARE_CHUNK, bare->at,
+                            &n) == 0,
                 "a plain write");
+        bare->at += BARE_CHUNK;
     }
     return NULL;
 }
@@ -334,15 +342,15 @@ static double rate_beside(struct arena *arena, unsigned n_lanes,
                           const struct plan *plan, struct bare *bare)
 {
     pthread_t threads[BARE_WRITERS];
-    struct bare_writer writers[BARE_WRITERS];
-    atomic_store(&bare->stop, false);
     for (unsigned i = 0; i < BARE_WRITERS; i++) {
-        writers[i] = (struct bare_writer){bare, i};
-        require(pthread_create(&threads[i], NULL, bare_main, &writers[i]) == 0,
+        atomic_store(&bare[i].stop, false);
+        require(pthread_create(&threads[i], NULL, bare_main, &bare[i]) == 0,
                 "a thread");
     }
     double rate = rate_of(arena, n_lanes, plan);
-    atomic_store(&bare->stop, true);
+    for (unsigned i = 0; i < BARE_WRITERS; i++) {
+        atomic_store(&bare[i].stop, true);
+    }
     for (unsigned i = 0; i < BARE_WRITERS; i++) {
         (void)pthread_join(threads[i], NULL);
     }
@@ -398,10 +406,14 @@ static void compare(struct arena *none, struct arena *slow, unsigned n_lanes,
 int main(int argc, char **argv)
 {
     struct plan plan = {
-        .n_pairs = argc > 2 ? (unsigned)atoi(argv[2]) : 30,
+        .n_pairs = argc > 2 ? (unsigned)atoi(argv[2]) : 16,
         .slice_ns = (argc > 3 ? (uint64_t)atoi(argv[3]) : 150) * PC_MS,
         .slower = argc > 4 ? strtod(argv[4], NULL) : 10,
     };
+    /* One of 2 GiB, with segments of 16 MiB, is full at once, and then makes
+     * and unlinks a file every few milliseconds. */
+    (void)snprintf(disk_size, sizeof(disk_size), "%uGiB",
+                   argc > 5 ? (unsigned)atoi(argv[5]) : 32);
     int n = snprintf(folder, sizeof(folder), "%s/slow-disk-XXXXXX",
                      argc > 1 ? argv[1] : "/tmp");
     require(n > 0 && (size_t)n < sizeof(folder), "the folder's name");
@@ -413,14 +425,18 @@ int main(int argc, char **argv)
     sources = malloc((size_t)N_SOURCES * PAGE);
     require(sources != NULL, "memory");
     memset(sources, 7, (size_t)N_SOURCES * PAGE);
-    struct bare bare = {.file = -1};
-    bare_open(&bare);
+    struct bare bare[BARE_WRITERS];
+    for (unsigned i = 0; i < BARE_WRITERS; i++) {
+        bare_open(&bare[i], i);
+    }
     struct arena none = {.node = start(false)};
     struct arena slow = {.node = start(true)};
     for (unsigned n_lanes = 1; n_lanes <= LANES_MAX; n_lanes++) {
-        compare(&none, &slow, n_lanes, &plan, &bare);
+        compare(&none, &slow, n_lanes, &plan, bare);
     }
-    bare_close(&bare);
+    for (unsigned i = 0; i < BARE_WRITERS; i++) {
+        bare_close(&bare[i]);
+    }
     peercache_node_destroy(slow.node);
     peercache_node_destroy(none.node);
     free(sources);
