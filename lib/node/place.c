@@ -379,8 +379,7 @@ void pc_place_metric(struct peercache_node *node, const char *labels,
     }
     pc_text_add(text,
                 "# HELP peercache_placement_info NUMA nodes chosen for the "
-                "pool and cores for the engine's thread; always "
-                "1\n"
+                "pool and cores for the engine's thread; always 1\n"
                 "# TYPE peercache_placement_info gauge\n"
                 "peercache_placement_info{%s,numa_nodes=\"%s\","
                 "engine_cpus=\"%s\"} 1\n",

@@ -2,8 +2,9 @@
 
 #include "base/assert.h"
 
-/* Values evicted while the lock is held once, and pinned ones passed over;
- * slots looked at and values given up by one step of a clear. */
+/* Values evicted while the lock is held once, and pinned ones passed over (up
+ * to twice as many where all of a queue is pinned); slots looked at and values
+ * given up by one step of a clear. */
 enum { EVICT_BATCH = 2, MAX_PINNED = 1024, CLEAR_LOOKS = 1024 };
 
 void pc_leaving_init(struct pc_leaving *leaving)
@@ -279,7 +280,10 @@ static void pass_over(struct hand *hand)
 {
     struct pc_evict_entry *entry = hand->at;
     hand->n_pinned++;
-    hand->walks = hand->walks || entry == hand->first_deferred;
+    if (!hand->walks && entry == hand->first_deferred) {
+        hand->walks = true;
+        hand->n_pinned = 0; /* The walk meets them all once more. */
+    }
     if (hand->walks) {
         hand->at = hand->policy->victim(hand->evict, entry);
         return;

@@ -315,19 +315,19 @@ static void a_queue_of_pins_only_leaves_the_other_queue(void **state)
 {
     (void)state;
     struct fixture f;
-    struct pc_pin pins[60];
+    struct pc_pin pins[600];
     set_up_with(&f, 0.2, pc_evict_s3fifo());
-    add_granules(&f, 100);
-    for (uint64_t i = 0; i < 60; i++) {
+    add_granules(&f, 1000);
+    for (uint64_t i = 0; i < 600; i++) {
         pins[i] = put_pinned(&f, i, 4096);
     }
-    for (uint64_t i = 60; i < 100; i++) {
+    for (uint64_t i = 600; i < 1000; i++) {
         struct pc_place place;
         put(&f, i, 4096);
         assert_true(pc_store_find(f.store, key(i), true, &place)); /* Used. */
     }
-    assert_int_equal(pc_store_evict(f.store, 1000), 20);
-    for (uint64_t i = 0; i < 60; i++) {
+    assert_int_equal(pc_store_evict(f.store, 1000), 200);
+    for (uint64_t i = 0; i < 600; i++) {
         assert_true(has(&f, i));
         pc_store_unpin(f.store, &pins[i]);
     }
